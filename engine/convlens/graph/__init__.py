@@ -1,0 +1,1 @@
+"""One ONNX file as a graph that the rest can stand on: read, normalised, named, measured. No torch."""

@@ -1,0 +1,87 @@
+"""Short names that a person can type, from the long ones that exporters write.
+
+``/features/features.28/Conv_output_0`` becomes ``features.28``, ``functional_1/block1_conv1/Relu:0``
+becomes ``block1_conv1.relu``, ``conv5_3`` stays what it is, and a bare number becomes ``conv12``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from convlens.graph.graph import Node
+
+_NOISE = re.compile(r"(:\d+|_output_\d+|_quantized)$")
+_UNTYPABLE = re.compile(r"[^A-Za-z0-9_.\-]+")
+
+
+def aliases(nodes: Sequence[Node]) -> dict[str, str]:
+    """A unique alias for every output of ``nodes``, by value name, in topological order."""
+    paths = {output: _path(output, node) for node in nodes for output in node.outputs if output}
+    skip = _common_prefix([path for path in paths.values() if len(path) > 1])
+    names = Counter(output.lower() for output in paths)
+    taken: set[str] = set()
+    counts: Counter[str] = Counter()
+    found: dict[str, str] = {}
+    for node in nodes:
+        counts[node.op] += 1
+        for output in node.outputs:
+            if output:
+                path = paths[output]
+                path = path[skip:] if len(path) > skip else path
+                # another value's ONNX name is no alias: it stands for that value when it is typed
+                own = set() if names[output.lower()] > 1 else {output.lower()}
+                found[output] = _unique(path, node, counts[node.op], taken | (names.keys() - own))
+                taken.add(found[output].lower())
+    return found
+
+
+def _path(output: str, node: Node) -> list[str]:
+    text = _NOISE.sub("", _NOISE.sub("", output))
+    if _says_nothing(text, node):  # the weights often carry the module's name
+        weight = node.input(1)
+        stem = re.sub(r"\.(weight|kernel|gamma|w)$", "", weight)
+        text = node.name if stem == weight or _says_nothing(stem, node) else stem
+        text = "" if _says_nothing(text, node) else _NOISE.sub("", text)
+    parts: list[str] = []
+    for part in re.split(r"[/:]+", text.strip("/")):
+        part = _UNTYPABLE.sub("_", part).lstrip("_-")
+        if parts and (part == parts[-1] or part.startswith(parts[-1] + ".")):
+            parts[-1] = part  # torch repeats the container: features/features.28
+        elif part and not part.isdigit():
+            parts.append(re.sub(r"\._", ".", part))
+    return parts
+
+
+def _says_nothing(text: str, node: Node) -> bool:
+    """Whether a name is only a number, or an exporter's counter such as ``Conv_12`` and ``val_3``."""
+    return re.fullmatch(rf"((onnx::)?({node.op}|val|tensor|x|t)?_?\d+)?", text) is not None
+
+
+def _common_prefix(paths: list[list[str]]) -> int:
+    """How many leading parts all the paths share and so can do without."""
+    if len(paths) < 2:
+        return 0
+    shared = 0
+    for column in zip(*(path[:-1] for path in paths), strict=False):
+        if len(set(column)) > 1:
+            break
+        shared += 1
+    return shared
+
+
+def _unique(path: list[str], node: Node, count: int, taken: set[str]) -> str:
+    op = node.op.lower()
+    drop_op = len(path) > 1 and re.fullmatch(rf"{op}(_\d+)?", path[-1].lower()) is not None
+    base = ".".join(path[:-1] if drop_op else path)
+    numbered = f"{op}{count}"
+    options = [base, f"{base}.{op}", ".".join(path)] if base else [numbered]
+    for option in options:
+        if option and not option.isdigit() and option.lower() not in taken:
+            return option
+    stem = options[0] if base else op
+    suffix = 2
+    while f"{stem}_{suffix}".lower() in taken:
+        suffix += 1
+    return f"{stem}_{suffix}"

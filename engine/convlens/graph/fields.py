@@ -1,0 +1,88 @@
+"""Receptive fields: the windows of the operators, carried from the input through the graph.
+
+Every axis of every value remembers which axis of the model's input it stems from, so that layers
+of NHWC graphs, where a Transpose stands in front, know their channel and their space as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from convlens.graph.graph import Graph, Node, Shape
+from convlens.graph.windows import Everything, Field, Join, Kernel, Permute, Pointwise, Reduce, Rule
+
+Axes: TypeAlias = tuple[Field | None, ...]
+Read: TypeAlias = tuple[Axes, Shape]
+RuleOf: TypeAlias = Callable[[Node, Graph], Rule]
+
+
+def fields(graph: Graph, source: str, channel: int, rule_of: RuleOf) -> dict[str, Axes]:
+    """The field of every value that depends on input ``source``, axis by axis.
+
+    Args:
+        graph: the normalised graph.
+        source: name of the input that holds the image.
+        channel: axis of ``source`` that holds the channels.
+        rule_of: the operator table's window rule.
+    """
+    rank = graph.value(source).rank or 0
+    found: dict[str, Axes] = {source: tuple(Field(axis) for axis in range(rank))}
+    for node in graph.nodes:
+        inputs = [(found[name], graph.value(name).shape) for name in node.inputs if name in found]
+        if not inputs:
+            continue
+        for output in node.outputs:
+            if not output:
+                continue
+            axes = _apply(rule_of(node, graph), inputs, graph.value(output).shape, channel)
+            if axes is not None:
+                found[output] = axes
+    return found
+
+
+def _apply(rule: Rule, inputs: Sequence[Read], shape: Shape, channel: int) -> Axes | None:
+    first = inputs[0][0]
+    if isinstance(rule, Pointwise):
+        return _broadcast(inputs, shape)
+    if isinstance(rule, Join):
+        axis = rule.axis % len(first)
+        merged = _broadcast([(axes, None) for axes, _ in inputs], shape)
+        return tuple(_all(f) if i == axis and len(inputs) > 1 else f for i, f in enumerate(merged))
+    if isinstance(rule, Kernel):
+        out = []
+        for axis, field in enumerate(first):
+            if field is not None and axis in rule.windows:
+                field = field.through(rule.windows[axis])
+            out.append(_all(field) if axis in rule.mixed else field)
+        return tuple(out)
+    if isinstance(rule, Reduce):
+        hit = range(len(first)) if rule.axes is None else {axis % len(first) for axis in rule.axes}
+        if rule.keepdims:
+            return tuple(_all(f) if i in hit else f for i, f in enumerate(first))
+        return tuple(f for i, f in enumerate(first) if i not in hit)
+    if isinstance(rule, Permute):
+        return tuple(first[axis] if axis >= 0 else None for axis in rule.order)
+    assert isinstance(rule, Everything)
+    if shape is None:
+        return None
+    return (Field(0), Field(channel, whole=True), *[None] * len(shape))[: len(shape)]
+
+
+def _all(field: Field | None) -> Field | None:
+    return None if field is None else field.all()
+
+
+def _broadcast(inputs: Sequence[Read], shape: Shape) -> Axes:
+    """Axes aligned from the right; one of length one that is stretched is read by every position."""
+    rank = max(len(shape or ()), *(len(axes) for axes, _ in inputs))
+    out: list[Field | None] = [None] * rank
+    for axes, own in inputs:
+        for back, given in enumerate(reversed(axes), start=1):
+            field = given
+            if field is not None and own is not None and own[-back] == 1 and shape and shape[-back] != 1:
+                field = field.all()
+            held = out[rank - back]
+            if field is not None:
+                out[rank - back] = field if held is None else held.hull(field)
+    return tuple(out)

@@ -1,0 +1,114 @@
+"""The normalised graph: nodes in topological order, and what is known of every value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+
+Dim: TypeAlias = int | str | None
+Shape: TypeAlias = tuple[Dim, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operator of the graph. An input that is left out is an empty string, as in ONNX."""
+
+    op: str
+    domain: str
+    version: int
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def full_op(self) -> str:
+        """Operator with its domain, e.g. ``Conv`` or ``com.microsoft.FusedConv``."""
+        return f"{self.domain}.{self.op}" if self.domain else self.op
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """Attribute ``name``, or ``default`` where the node does not carry it."""
+        return self.attributes.get(name, default)
+
+    def input(self, index: int) -> str:
+        """Name of input ``index``, empty where it is left out."""
+        return self.inputs[index] if index < len(self.inputs) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What is known of one value before it is computed: dtype (numpy's name) and shape.
+
+    A dimension is an int, the symbol that the file gives it, or None where inference found nothing.
+    """
+
+    name: str
+    dtype: str | None
+    shape: Shape
+
+    @property
+    def floating(self) -> bool:
+        """Whether the value holds real numbers, so that a gradient can mean something."""
+        return self.dtype is not None and "float" in self.dtype
+
+    @property
+    def rank(self) -> int | None:
+        """Number of dimensions, None where unknown."""
+        return None if self.shape is None else len(self.shape)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A normalised model. Value names are those of the file; nothing is renamed."""
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[Value, ...]
+    outputs: tuple[str, ...]
+    values: Mapping[str, Value]
+    constants: Mapping[str, NDArray[Any]]
+    metadata: Mapping[str, str]
+    opsets: Mapping[str, int]
+    producer: str
+    ir: ir.Model
+
+    @cached_property
+    def producers(self) -> Mapping[str, Node]:
+        """The node that computes each value."""
+        return {output: node for node in self.nodes for output in node.outputs if output}
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[Node, ...]]:
+        """The nodes that read each value, in topological order."""
+        found: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                if name:
+                    found.setdefault(name, []).append(node)
+        return {name: tuple(nodes) for name, nodes in found.items()}
+
+    def value(self, name: str) -> Value:
+        """What is known of value ``name``; an unknown value is one with no dtype and no shape."""
+        return self.values.get(name, Value(name, None, None))
+
+    def constant(self, name: str) -> np.ndarray[Any, Any] | None:
+        """The constant of that name, None where the value is computed."""
+        return self.constants.get(name)
+
+    def ancestors(self, names: Iterable[str]) -> set[str]:
+        """Every value that ``names`` depend on, ``names`` included."""
+        seen: set[str] = set()
+        stack = list(names)
+        while stack:
+            name = stack.pop()
+            if name and name not in seen:
+                seen.add(name)
+                if name in self.producers:
+                    stack.extend(self.producers[name].inputs)
+        return seen

@@ -1,0 +1,216 @@
+"""From a file to a normalised graph."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from convlens.errors import ModelFileError
+from convlens.graph import passes
+from convlens.graph.fold import fold
+from convlens.graph.graph import Graph, Node, Value
+from convlens.graph.shapes import infer
+
+_MAGIC = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"PK\x03\x04": "a zip archive (PyTorch's .pt and Keras' .keras look like this)",
+    b"\x89HDF": "an HDF5 file (Keras' .h5 looks like this)",
+    b"\x1f\x8b": "a gzip archive",
+    b"ORTM": "onnxruntime's own format",
+}
+
+
+def read(path: Path) -> tuple[onnx.ModelProto, str]:
+    """The file as a protobuf, and its SHA-256 in hex (external data files are hashed with it).
+
+    Raises:
+        ModelFileError: not there, not ONNX, truncated, or its external data is missing.
+    """
+    if path.is_dir():
+        raise ModelFileError(f"{path}: this is a folder; expected an ONNX file")
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{path}: no such file; expected an ONNX model") from error
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror}); expected an ONNX model") from error
+    for magic, what in _MAGIC.items():
+        if raw.startswith(magic) or raw[4:8] == magic:
+            raise ModelFileError(
+                f"{path}: this is {what}; expected an ONNX model - export the model to ONNX first"
+            )
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(raw)
+    except DecodeError as error:
+        looks_onnx = raw[:1] == b"\x08" and len(raw) > 16
+        what = "is a truncated or damaged ONNX file" if looks_onnx else "is not an ONNX file"
+        raise ModelFileError(f"{path}: {what} ({len(raw):,} bytes); fetch or export it again") from error
+    if not proto.graph.node or not proto.ir_version:
+        raise ModelFileError(
+            f"{path}: is not an ONNX file, or one without a graph ({len(raw):,} bytes); "
+            "expected a model with at least one node"
+        )
+    if not proto.opset_import:
+        raise ModelFileError(
+            f"{path}: is a truncated ONNX file, it does not say its opset ({len(raw):,} bytes); "
+            "fetch or export it again"
+        )
+    digest = hashlib.sha256(raw)
+    for tensor in proto.graph.initializer:
+        _check_tensor(path, tensor)
+    for file, size in sorted(_external_files(proto).items()):
+        data = path.parent / file
+        if not data.is_file():
+            raise ModelFileError(
+                f"{path}: its weights are in {file!r}, which is not beside it; put the two together"
+            )
+        if data.stat().st_size < size:
+            raise ModelFileError(
+                f"{path}: its weights need {size:,} bytes of {file!r}, which has {data.stat().st_size:,}; "
+                "the file is truncated, fetch it again"
+            )
+        with data.open("rb") as handle:
+            while block := handle.read(1 << 22):
+                digest.update(block)
+    return proto, digest.hexdigest()
+
+
+def _external_files(proto: onnx.ModelProto) -> dict[str, int]:
+    """The files that hold weights, and how many bytes of each are spoken for."""
+    found: dict[str, int] = {}
+    for tensor in proto.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            said = {entry.key: entry.value for entry in tensor.external_data}
+            file, end = said.get("location", ""), int(said.get("offset", 0)) + int(said.get("length", 0))
+            found[file] = max(found.get(file, 0), end)
+    return found
+
+
+def _check_tensor(path: Path, tensor: onnx.TensorProto) -> None:
+    """A file cut inside its last tensor can still parse; its data is then shorter than its shape says."""
+    if not tensor.HasField("raw_data"):
+        return
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    except (KeyError, ValueError) as error:
+        raise ModelFileError(
+            f"{path}: weight {tensor.name!r} has the unknown type {tensor.data_type}"
+        ) from error
+    if dtype.itemsize == 1:
+        return  # 4-bit types are packed, and their length is the runtime's to check
+    expected = int(np.prod(tensor.dims, dtype=np.int64)) * dtype.itemsize
+    if len(tensor.raw_data) != expected:
+        raise ModelFileError(
+            f"{path}: weight {tensor.name!r} holds {len(tensor.raw_data):,} bytes where its shape "
+            f"{list(tensor.dims)} needs {expected:,}; the file is damaged, fetch it again"
+        )
+
+
+def load_graph(path: Path) -> tuple[Graph, str]:
+    """Read, normalise and measure the model at ``path``; returns the graph and the file's SHA-256."""
+    proto, digest = read(path)
+    try:
+        model = ir.serde.deserialize_model(proto)
+        ir.external_data.set_base_dir(model.graph, path.parent)
+        for step in passes.ALL:
+            step(model)
+        graph = build(model)
+    except ModelFileError:
+        raise
+    except Exception as error:
+        raise ModelFileError(
+            f"{path}: its graph is malformed ({_one_line(error)}); export the model again"
+        ) from error
+    _check_reads(path, graph)
+    return graph, digest
+
+
+def _check_reads(path: Path, graph: Graph) -> None:
+    """Every value that is read has to come from somewhere."""
+    there = {*graph.constants, *graph.producers, *(value.name for value in graph.inputs)}
+    for node in graph.nodes:
+        for name in node.inputs:
+            if name and name not in there:
+                raise ModelFileError(
+                    f"{path}: its graph is malformed ({node.full_op} reads {name!r}, which nothing computes)"
+                    "; export the model again"
+                )
+
+
+def build(model: ir.Model) -> Graph:
+    """The graph view of a normalised ``onnx_ir`` model."""
+    raw = model.graph
+    opsets = dict(raw.opset_imports)
+    nodes = [_node(node, opsets) for node in raw]
+    stored = {
+        name: value.const_value.numpy()
+        for name, value in raw.initializers.items()
+        if value.const_value is not None
+    }
+    nodes, constants = fold(nodes, stored)
+    inputs = tuple(_value(value) for value in raw.inputs if value.name not in stored)
+    known = {
+        value.name: _value(value)
+        for node in raw
+        for value in node.outputs
+        if value.name and (value.shape is not None or value.dtype is not None)
+    }
+    known |= {value.name: value for value in inputs}
+    known |= {name: Value(name, array.dtype.name, tuple(array.shape)) for name, array in constants.items()}
+    values = known | infer(model, {})
+    return Graph(
+        nodes=tuple(nodes),
+        inputs=inputs,
+        outputs=tuple(value.name for value in raw.outputs if value.name),
+        values=values,
+        constants=constants,
+        metadata=dict(model.metadata_props),
+        opsets=opsets,
+        producer=" ".join(part for part in (model.producer_name, model.producer_version) if part),
+        ir=model,
+    )
+
+
+def _node(node: ir.Node, opsets: dict[str, int]) -> Node:
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    return Node(
+        op=node.op_type,
+        domain=domain,
+        version=node.version or opsets.get(node.domain, 1),
+        name=node.name or "",
+        inputs=tuple(value.name or "" if value is not None else "" for value in node.inputs),
+        outputs=tuple(value.name or "" for value in node.outputs),
+        attributes={name: _attribute(attr) for name, attr in node.attributes.items()},
+    )
+
+
+def _attribute(attr: ir.Attr) -> Any:
+    value = attr.value
+    if attr.type == ir.AttributeType.TENSOR:
+        return value.numpy()
+    return value
+
+
+def _value(value: ir.Value) -> Value:
+    shape = None
+    if value.shape is not None:
+        shape = tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
+    return Value(value.name or "", _dtype(value.dtype), shape)
+
+
+def _dtype(dtype: ir.DataType | None) -> str | None:
+    if dtype is None or dtype in (ir.DataType.UNDEFINED, ir.DataType.STRING):
+        return None
+    return str(dtype.numpy().name)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,120 @@
+"""Rectifier-like parts of a graph: single operators, and gates that exporters write in several.
+
+``x * sigmoid(x)`` (SiLU), ``x * clip(x + 3, 0, 6) / 6`` (HardSwish), ``x * (1 + erf(x / sqrt 2)) / 2``
+(GELU) and the like are one rectifier each to the person who trained the network, so a rule has to
+treat them as one: the gate's own branch must not carry a signal of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from convlens.graph.graph import Graph, Node
+
+SINGLE = frozenset(
+    {
+        "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "Gelu", "HardSwish",
+        "Mish", "Swish", "Softplus", "com.microsoft.Gelu", "com.microsoft.FastGelu",
+        "com.microsoft.QuickGelu",
+    }
+)  # fmt: skip
+_SQUASHING = frozenset({"Sigmoid", "HardSigmoid", "Tanh", "Erf", "Clip"})
+_SCALAR = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Pow", "Exp", "Log", "Softplus", "Identity"})
+_LONGEST = 16  # operators in one gate; the tanh form of GELU has nine
+
+
+@dataclass(frozen=True, slots=True)
+class Rectifier:
+    """One rectifier: a function of ``source``, number by number, computed by ``nodes`` into ``output``."""
+
+    name: str
+    source: str
+    output: str
+    nodes: tuple[Node, ...]
+
+
+def find_rectifiers(graph: Graph) -> Mapping[str, Rectifier]:
+    """Every rectifier of the graph, by the value that it computes."""
+    found: dict[str, Rectifier] = {}
+    inside: set[str] = set()
+    for node in graph.nodes:
+        if node.full_op in SINGLE or _is_clip_from_zero(node, graph):
+            output = node.outputs[0]
+            found[output] = Rectifier(node.op, node.inputs[0], output, (node,))
+        elif node.op == "Mul" and not node.domain:
+            gate = _gate(node, graph)
+            if gate is not None:
+                found[gate.output] = gate
+                inside |= {out for part in gate.nodes for out in part.outputs} - {gate.output}
+    return {output: rectifier for output, rectifier in found.items() if output not in inside}
+
+
+def _is_clip_from_zero(node: Node, graph: Graph) -> bool:
+    if node.full_op != "Clip":
+        return False
+    if node.version < 11:
+        low: Any = node.attr("min")
+    else:
+        low = graph.constant(node.input(1))
+    return low is not None and np.size(low) == 1 and float(np.reshape(low, ())) == 0.0
+
+
+def _gate(node: Node, graph: Graph) -> Rectifier | None:
+    """The gate that ends in the product ``node``: both factors are functions of one and the same value."""
+    segment: dict[str, Node] = {}
+    roots = {_root(name, graph, segment) for name in node.inputs}
+    squashes = any(part.op in _SQUASHING for part in segment.values())
+    if len(roots) != 1 or None in roots or not squashes or len(segment) > _LONGEST:
+        return None
+    source = roots.pop()
+    assert source is not None
+    last = node
+    chain = [node]
+    while True:  # GELU and HardSwish end in a constant factor
+        readers = graph.consumers.get(last.outputs[0], ())
+        if len(readers) != 1 or last.outputs[0] in graph.outputs:
+            break
+        reader = readers[0]
+        factor = graph.constant(reader.input(1 if reader.input(0) == last.outputs[0] else 0))
+        positive = factor is not None and factor.size == 1 and float(factor.reshape(())) > 0
+        if (
+            reader.op not in ("Mul", "Div")
+            or not positive
+            or (reader.input(0) in graph.constants and (reader.op == "Div"))
+        ):
+            break
+        chain.append(reader)
+        last = reader
+    ordered = sorted(segment.values(), key=graph.nodes.index)
+    squash = next(part.op for part in ordered if part.op in _SQUASHING)
+    return Rectifier(f"{squash} x Mul", source, last.outputs[0], (*ordered, *chain))
+
+
+def _root(name: str, graph: Graph, segment: dict[str, Node]) -> str | None:
+    """The value that ``name`` is a function of, number by number; itself where it is of several.
+
+    Nodes passed on the way are added to ``segment``. None for constants that are not scalars.
+    """
+    node = graph.producers.get(name)
+    if node is None or node.domain or node.op not in _SCALAR | _SQUASHING:
+        return name
+    moving = []
+    for read in node.inputs:
+        constant = graph.constant(read)
+        if constant is None and read:
+            moving.append(read)
+        elif constant is not None and constant.size != 1:
+            return name
+    if not moving:
+        return name
+    passed: dict[str, Node] = {}
+    roots = {_root(read, graph, passed) for read in moving}
+    if len(roots) != 1:
+        return name
+    segment.update(passed)
+    segment[node.outputs[0]] = node
+    return roots.pop()

@@ -1,0 +1,117 @@
+"""Which part of its input an operator reads for one output position: the rules and their types.
+
+Along one axis, output position ``i`` reads the input positions from ``i * stride + first`` to
+``i * stride + last``, both included. A convolution with kernel k, stride s, dilation d and p zeros
+of padding in front has ``stride = s``, ``first = -p``, ``last = (k - 1) d - p``; an upsampling by 2
+has ``stride = 1/2``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What one output position reads along one axis, in input positions."""
+
+    stride: Fraction
+    first: Fraction
+    last: Fraction
+
+    @classmethod
+    def kernel(cls, size: int, stride: int = 1, pad: int = 0, dilation: int = 1) -> Window:
+        """Window of a convolution or a pooling with ``pad`` positions of padding in front."""
+        return cls(Fraction(stride), Fraction(-pad), Fraction((size - 1) * dilation - pad))
+
+    @classmethod
+    def transposed(cls, size: int, stride: int = 1, pad: int = 0, dilation: int = 1) -> Window:
+        """Window of a transposed convolution, which spreads each input over ``size`` outputs."""
+        return cls(
+            Fraction(1, stride),
+            Fraction(pad - (size - 1) * dilation, stride),
+            Fraction(pad, stride),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pointwise:
+    """Each output position reads the same position of every input, under numpy's broadcasting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Windows along some axes of input 0; the axes in ``mixed`` are read whole, the rest pointwise."""
+
+    windows: Mapping[int, Window]
+    mixed: frozenset[int] = frozenset({1})
+
+
+@dataclass(frozen=True, slots=True)
+class Reduce:
+    """The given axes of input 0 are read whole; they vanish where ``keepdims`` is false."""
+
+    axes: frozenset[int] | None
+    keepdims: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Permute:
+    """Axis ``a`` of the output is axis ``order[a]`` of input 0; -1 is a new axis of size one."""
+
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Inputs are laid end to end along ``axis``; the other axes are pointwise."""
+
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """Each output position may read everything of its own image. Always true, never precise."""
+
+
+Rule: TypeAlias = Pointwise | Kernel | Reduce | Permute | Join | Everything
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What a unit sees of the model's input along input axis ``axis``.
+
+    Unit ``i`` sees input positions ``first + i * step`` to ``last + i * step``. ``whole`` says that
+    it may see all of the axis, and then the numbers mean nothing.
+    """
+
+    axis: int
+    step: Fraction = field(default_factory=lambda: Fraction(1))
+    first: Fraction = field(default_factory=Fraction)
+    last: Fraction = field(default_factory=Fraction)
+    whole: bool = False
+
+    def through(self, window: Window) -> Field:
+        """The field of a unit that reads ``window`` of units with this field (Araujo et al. 2019)."""
+        if self.whole:
+            return self
+        return Field(
+            self.axis,
+            self.step * window.stride,
+            self.first + self.step * window.first,
+            self.last + self.step * window.last,
+        )
+
+    def all(self) -> Field:
+        """The field of a unit that reads every unit along this axis."""
+        return Field(self.axis, whole=True)
+
+    def hull(self, other: Field) -> Field:
+        """The smallest field that covers both; whole where the two do not move in step."""
+        if self.whole or other.whole or self.axis != other.axis or self.step != other.step:
+            return self.all()
+        first, last = min(self.first, other.first), max(self.last, other.last)
+        return Field(self.axis, self.step, first, last)
