@@ -1,0 +1,11 @@
+"""The operator table: for each ONNX operator its torch module, its window and its cost, together.
+
+One file a family. Torch is imported inside the facets that need it, so that reading a graph does
+not pay for it.
+"""
+
+from __future__ import annotations
+
+from convlens.ops.table import Operator, find, known, rule_of
+
+__all__ = ["Operator", "find", "known", "rule_of"]

@@ -1,0 +1,136 @@
+"""Convolution and transposed convolution, in one, two or three dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from convlens.graph.graph import Graph, Node
+from convlens.graph.windows import Everything, Kernel, Rule, Window
+from convlens.ops.geometry import Geometry, spatial, weight_kernel
+from convlens.ops.table import Forward, TorchNode, operator
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _conv_window(node: Node, graph: Graph) -> Rule:
+    kernel = weight_kernel(node, graph)
+    if kernel is None:
+        return Everything()
+    return Geometry.of(node, kernel).rule(spatial(graph, node.input(0)) or [None] * len(kernel))
+
+
+def _transposed_window(node: Node, graph: Graph) -> Rule:
+    kernel = weight_kernel(node, graph)
+    if kernel is None or node.attr("auto_pad", "NOTSET") != "NOTSET" or node.attr("output_shape"):
+        return Everything()
+    g = Geometry.of(node, kernel)
+    rows = zip(g.kernel, g.strides, g.before, g.dilations, strict=True)
+    return Kernel({axis: Window.transposed(*row) for axis, row in enumerate(rows, start=2)})
+
+
+def _conv_macs(_node: Node, inputs: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> int:
+    return prod(output) * prod(inputs[1][1:])
+
+
+def _transposed_macs(_node: Node, inputs: Sequence[tuple[int, ...]], _output: tuple[int, ...]) -> int:
+    return prod(inputs[0]) * prod(inputs[1][1:])
+
+
+@operator("Conv", kind="conv", window=_conv_window, macs=_conv_macs)
+def conv(node: TorchNode) -> Forward:
+    """ONNX Conv. With constant weights it is an ``nn.ConvNd``, which other tools recognise."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    groups = int(node.attr("group", 1))
+    rank = node.rank(1)
+    if rank not in (3, 4, 5):
+        raise node.refuse(f"a convolution over {'?' if rank is None else rank - 2} axes")
+    fixed_bias = not node.has(2) or node.constant(2) is not None
+    weight = node.weight(1) if fixed_bias else None
+    if weight is None:
+        function = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[rank]
+
+        def dynamic(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+            g = Geometry.of(node, w.shape[2:])
+            return function(g.pad(x), w, b, stride=g.strides, dilation=g.dilations, groups=groups)
+
+        return dynamic
+    bias = node.weight(2) if node.has(2) else None
+    g = Geometry.of(node, weight.shape[2:])
+    kind: Any = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}[rank]
+    with torch.device("meta"):
+        module = kind(
+            weight.shape[1] * groups,
+            weight.shape[0],
+            g.kernel,
+            stride=g.strides,
+            padding=g.before if g.symmetric else 0,
+            dilation=g.dilations,
+            groups=groups,
+            bias=bias is not None,
+        )
+    module.weight = nn.Parameter(weight, requires_grad=False)
+    if bias is not None:
+        module.bias = nn.Parameter(bias, requires_grad=False)
+    forward: Forward = module if g.symmetric else _padded(g, module)
+    return forward
+
+
+def _padded(g: Geometry, module: Any) -> Any:
+    from torch import nn
+
+    class Padded(nn.Module):
+        """A convolution whose padding torch's own module cannot express."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = module
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.conv(g.pad(x))
+            return out
+
+    return Padded()
+
+
+@operator("ConvTranspose", kind="conv", window=_transposed_window, macs=_transposed_macs)
+def conv_transpose(node: TorchNode) -> Forward:
+    """ONNX ConvTranspose: padding crops the output, so an uneven one is cropped by hand."""
+    from torch.nn import functional as F
+
+    rank = node.rank(1)
+    if rank not in (3, 4, 5):
+        raise node.refuse(f"a convolution over {'?' if rank is None else rank - 2} axes")
+    function = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}[rank]
+    groups = int(node.attr("group", 1))
+
+    def forward(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+        g = Geometry.of(node, w.shape[2:])
+        n = len(g.kernel)
+        extra = list(node.attr("output_padding") or (0,) * n)
+        full = [
+            (size - 1) * s + (k - 1) * d + 1 + e
+            for size, s, k, d, e in zip(x.shape[2:], g.strides, g.kernel, g.dilations, extra, strict=True)
+        ]
+        wanted = node.attr("output_shape")
+        crops: list[tuple[int, int]] = list(zip(g.before, g.after, strict=True))
+        if wanted or g.same:
+            sizes = wanted[-n:] if wanted else [a * b for a, b in zip(x.shape[2:], g.strides, strict=True)]
+            extra = [e + max(s - f, 0) for e, f, s in zip(extra, full, sizes, strict=True)]
+            totals = [max(f - size, 0) for f, size in zip(full, sizes, strict=True)]
+            upper = g.auto == "SAME_UPPER"
+            crops = [(t // 2, t - t // 2) if upper else (t - t // 2, t // 2) for t in totals]
+        # torch takes output_padding only below the stride, so what it adds is written out as zeros
+        out = function(x, w, None, stride=g.strides, dilation=g.dilations, groups=groups)
+        if any(extra):
+            out = F.pad(out, [p for e in reversed(extra) for p in (0, e)])
+        for axis, (front, back) in enumerate(crops, start=2):
+            out = out.narrow(axis, front, out.shape[axis] - front - back)
+        return out if b is None else out + b.view(1, -1, *[1] * n)
+
+    return forward

@@ -1,0 +1,152 @@
+"""Pooling. Max pooling goes back through its switches: the gradient returns to where the maximum was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from convlens.graph.graph import Graph, Node
+from convlens.graph.windows import Kernel, Reduce, Rule
+from convlens.ops.geometry import Geometry, spatial
+from convlens.ops.table import Forward, TorchNode, operator
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _pool_window(node: Node, graph: Graph) -> Rule:
+    kernel = node.attr("kernel_shape")
+    rule = Geometry.of(node, kernel).rule(spatial(graph, node.input(0)) or [None] * len(kernel))
+    return Kernel(rule.windows, frozenset()) if isinstance(rule, Kernel) else rule
+
+
+def _global_window(node: Node, graph: Graph) -> Rule:
+    rank = graph.value(node.input(0)).rank or 4
+    return Reduce(frozenset(range(2, rank)))
+
+
+def _check_rank(node: TorchNode, kernel: tuple[int, ...]) -> None:
+    if len(kernel) not in (1, 2, 3):
+        raise node.refuse(f"pooling over {len(kernel)} axes")
+
+
+def _overhang(g: Geometry, size: Sequence[int], ceil: bool) -> list[int]:
+    """How far the last window reaches beyond the padded input, axis by axis; negative: it ends short.
+
+    Rounding up adds a window, unless it would start behind the input and the padding in front.
+    """
+    found = []
+    rows = zip(size, g.padding(size), g.kernel, g.strides, g.dilations, strict=True)
+    for n, (front, back), k, s, d in rows:
+        span = (k - 1) * d + 1
+        room = n + front + back - span
+        steps = -(-room // s) if ceil else room // s
+        if ceil and steps * s >= n + front:
+            steps -= 1
+        found.append(steps * s - room)
+    return found
+
+
+def _pad_behind(x: Tensor, amounts: Sequence[int], value: float) -> Tensor:
+    from torch.nn import functional as F
+
+    if not any(amounts):
+        return x
+    return F.pad(x, [p for amount in reversed(amounts) for p in (0, amount)], value=value)
+
+
+@operator("MaxPool", kind="pool", window=_pool_window)
+def max_pool(node: TorchNode) -> Forward:
+    """ONNX MaxPool, with its indices where the graph asks for them."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    g = Geometry.of(node, node.attr("kernel_shape"))
+    _check_rank(node, g.kernel)
+    ceil = bool(node.attr("ceil_mode", 0))
+    n = len(g.kernel)
+    if node.outputs > 1 and node.attr("storage_order", 0):
+        raise node.refuse("indices in column-major order")
+    if node.outputs == 1 and _fits(g):
+        module: Any = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[n - 1]
+        pool: Forward = module(g.kernel, g.strides, g.before, g.dilations, ceil_mode=ceil)
+        return pool
+    function: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[n - 1]
+
+    def forward(x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        padded = g.pad(x, float("-inf"))
+        padded = _pad_behind(padded, _overhang(g, x.shape[2:], ceil), float("-inf"))
+        indices = node.outputs > 1
+        found = function(padded, g.kernel, g.strides, dilation=g.dilations, return_indices=indices)
+        if not indices:
+            out: Tensor = found
+            return out
+        # torch counts within one padded plane, ONNX within the whole unpadded tensor
+        values, at = found
+        flat, size, outer = torch.zeros_like(at), list(padded.shape[2:]), list(x.shape[2:])
+        for axis, (front, _) in enumerate(g.padding(x.shape[2:])):
+            place = at // prod(size[axis + 1 :]) % size[axis] - front
+            flat = flat * outer[axis] + place
+        plane = torch.arange(prod(x.shape[:2]), device=x.device) * prod(outer)
+        return values, flat + plane.view(*x.shape[:2], *[1] * n)
+
+    return forward
+
+
+def _fits(g: Geometry) -> bool:
+    """Whether torch's own pooling takes the padding."""
+    return g.symmetric and all(2 * p <= k for p, k in zip(g.before, g.kernel, strict=True))
+
+
+@operator("AveragePool", kind="pool", window=_pool_window)
+def average_pool(node: TorchNode) -> Forward:
+    """ONNX AveragePool; what torch's own cannot express is a sum divided by the count of pixels."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    g = Geometry.of(node, node.attr("kernel_shape"))
+    _check_rank(node, g.kernel)
+    ceil = bool(node.attr("ceil_mode", 0))
+    include = bool(node.attr("count_include_pad", 0))
+    n = len(g.kernel)
+    if _fits(g) and all(d == 1 for d in g.dilations):
+        module: Any = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)[n - 1]
+        pool: Forward = module(g.kernel, g.strides, g.before, ceil, count_include_pad=include)
+        return pool
+    function: Any = (F.conv1d, F.conv2d, F.conv3d)[n - 1]
+
+    def total(padded: Tensor, overhang: list[int]) -> Tensor:
+        planes = _pad_behind(padded, overhang, 0.0).flatten(0, 1).unsqueeze(1)
+        ones = planes.new_ones(1, 1, *g.kernel)
+        out: Tensor = function(planes, ones, stride=g.strides, dilation=g.dilations)
+        return out.view(*padded.shape[:2], *out.shape[2:])
+
+    def forward(x: Tensor) -> Tensor:
+        overhang = _overhang(g, x.shape[2:], ceil)
+        real = g.pad(torch.ones_like(x[:1, :1]), 1.0 if include else 0.0)
+        return total(g.pad(x), overhang) / total(real, overhang)
+
+    return forward
+
+
+@operator("GlobalAveragePool", kind="pool", window=_global_window)
+def global_average_pool(_node: TorchNode) -> Forward:
+    """ONNX GlobalAveragePool: the mean over every axis after the channel."""
+
+    def forward(x: Tensor) -> Tensor:
+        return x.mean(dim=tuple(range(2, x.dim())), keepdim=True)
+
+    return forward
+
+
+@operator("GlobalMaxPool", kind="pool", window=_global_window)
+def global_max_pool(_node: TorchNode) -> Forward:
+    """ONNX GlobalMaxPool; of equal maxima the first one gets the gradient, as in max pooling."""
+
+    def forward(x: Tensor) -> Tensor:
+        return x.flatten(2).max(dim=2).values.view(*x.shape[:2], *[1] * (x.dim() - 2))
+
+    return forward

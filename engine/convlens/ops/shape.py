@@ -1,0 +1,227 @@
+"""Type and shape: what moves or repeats numbers by whole axes without computing any."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convlens.graph.graph import Dim, Graph, Node
+from convlens.graph.windows import Everything, Kernel, Permute, Rule
+from convlens.ops.activations import pointwise
+from convlens.ops.given import computed, fixed, numbers, sizes
+from convlens.ops.table import Forward, TorchNode, operator
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _reshape_window(node: Node, graph: Graph) -> Rule:
+    """Exact where only axes of size one come or go."""
+    before, after = graph.value(node.input(0)).shape, graph.value(node.outputs[0]).shape
+    order = None if before is None or after is None else _matched(before, after)
+    return Everything() if order is None else Permute(order)
+
+
+def _matched(before: tuple[Dim, ...], after: tuple[Dim, ...]) -> tuple[int, ...] | None:
+    order: list[int] = []
+    at = 0
+    for dim in after:
+        while at < len(before) and before[at] == 1 and dim != 1:
+            at += 1
+        if at < len(before) and dim is not None and before[at] == dim:
+            order.append(at)
+            at += 1
+        elif dim == 1:
+            order.append(-1)
+        else:
+            return None
+    return tuple(order) if all(dim == 1 for dim in before[at:]) else None
+
+
+def _transpose_window(node: Node, graph: Graph) -> Rule:
+    rank = graph.value(node.input(0)).rank
+    order = node.attr("perm")
+    if order is None and rank is None:
+        return Everything()
+    return Permute(tuple(order) if order is not None else tuple(reversed(range(rank or 0))))
+
+
+def _squeeze_window(node: Node, graph: Graph) -> Rule:
+    shape = sizes(graph, node.input(0))
+    if shape is None or computed(node, graph, 1):
+        return Everything()
+    axes = fixed(node, graph, 1, "axes")
+    if axes is None and None in shape:
+        return Everything()
+    gone = (
+        {axis for axis, size in enumerate(shape) if size == 1}
+        if axes is None
+        else {axis % len(shape) for axis in axes}
+    )
+    return Permute(tuple(axis for axis in range(len(shape)) if axis not in gone))
+
+
+def _unsqueeze_window(node: Node, graph: Graph) -> Rule:
+    rank = graph.value(node.input(0)).rank
+    axes = fixed(node, graph, 1, "axes")
+    if rank is None or axes is None:
+        return Everything()
+    new = {axis % (rank + len(axes)) for axis in axes}
+    old = iter(range(rank))
+    return Permute(tuple(-1 if a in new else next(old) for a in range(rank + len(axes))))
+
+
+def _repeat_window(node: Node, graph: Graph) -> Rule:
+    """The repeated axes are read whole."""
+    before, after = sizes(graph, node.input(0)), sizes(graph, node.outputs[0])
+    if before is None or after is None or len(before) != len(after):
+        return Everything()
+    rows = enumerate(zip(before, after, strict=True))
+    return Kernel({}, frozenset(axis for axis, (a, b) in rows if a is None or a != b))
+
+
+@operator("Identity", kind="shape", window=pointwise)
+def identity(_node: TorchNode) -> Forward:
+    """The input as it is."""
+    from torch import nn
+
+    return nn.Identity()
+
+
+@operator("Cast", kind="shape", window=pointwise)
+def cast(node: TorchNode) -> Forward:
+    """The input in another type; real numbers become integers towards zero."""
+    dtype = node.dtype(int(node.attr("to")))
+    if dtype.itemsize == 1 and dtype.is_floating_point:
+        raise node.refuse("a cast to an 8-bit real type")
+    return lambda x: x.to(dtype)
+
+
+@operator("CastLike", kind="shape", window=pointwise)
+def cast_like(_node: TorchNode) -> Forward:
+    """The first input in the type of the second."""
+    return lambda x, like: x.to(like.dtype)
+
+
+@operator("Dropout", kind="shape", window=pointwise)
+def dropout(node: TorchNode) -> Forward:
+    """The identity, as at inference. The mask keeps everything; before opset 12 it means nothing."""
+    import torch
+
+    if node.has(2):
+        training = node.constant(2)
+        if training is None or training.any():
+            raise node.refuse("training mode")
+    kind, kept = torch.bool if node.version >= 10 else None, int(node.version >= 12)
+
+    def forward(x: Tensor, *_: Tensor | None) -> Tensor | tuple[Tensor, ...]:
+        return x if node.outputs == 1 else (x, torch.full_like(x, kept, dtype=kind))
+
+    return forward
+
+
+@operator("Reshape", kind="shape", window=_reshape_window)
+def reshape(node: TorchNode) -> Forward:
+    """The numbers in another shape: 0 keeps the size of that axis, -1 takes what is left."""
+    wanted = numbers(node, 1, "shape")
+    keep = not node.attr("allowzero", 0)
+
+    def forward(*inputs: Tensor) -> Tensor:
+        x, shape = inputs[0], wanted(inputs)
+        assert shape is not None
+        return x.reshape([x.shape[i] if n == 0 and keep else n for i, n in enumerate(shape)])
+
+    return forward
+
+
+@operator("Flatten", kind="shape", window=_reshape_window)
+def flatten(node: TorchNode) -> Forward:
+    """A matrix: the axes before ``axis`` become one, and so do the others."""
+    axis = int(node.attr("axis", 1))
+
+    def forward(x: Tensor) -> Tensor:
+        at = axis if axis >= 0 else axis + x.dim()
+        return x.reshape(prod(x.shape[:at]), prod(x.shape[at:]))
+
+    return forward
+
+
+@operator("Transpose", kind="shape", window=_transpose_window)
+def transpose(node: TorchNode) -> Forward:
+    """The axes in another order; reversed where the node gives none."""
+    order = node.attr("perm")
+    return lambda x: x.permute(list(reversed(range(x.dim()))) if order is None else list(order))
+
+
+@operator("Squeeze", kind="shape", window=_squeeze_window)
+def squeeze(node: TorchNode) -> Forward:
+    """Without the given axes, which have size one; without all such axes where none is given."""
+    axes = numbers(node, 1, "axes")
+
+    def forward(*inputs: Tensor) -> Tensor:
+        x, given = inputs[0], axes(inputs)
+        if given is None:
+            return x.squeeze()
+        if any(x.shape[axis] != 1 for axis in given):
+            raise node.refuse(f"squeezing axes {given} of shape {tuple(x.shape)}")
+        return x.squeeze(tuple(given))
+
+    return forward
+
+
+@operator("Unsqueeze", kind="shape", window=_unsqueeze_window)
+def unsqueeze(node: TorchNode) -> Forward:
+    """With new axes of size one, counted in the output."""
+    axes = numbers(node, 1, "axes")
+
+    def forward(*inputs: Tensor) -> Tensor:
+        x, given = inputs[0], axes(inputs)
+        assert given is not None
+        rank = x.dim() + len(given)
+        for axis in sorted(axis % rank for axis in given):
+            x = x.unsqueeze(axis)
+        return x
+
+    return forward
+
+
+@operator("Expand", kind="shape", window=_repeat_window)
+def expand(node: TorchNode) -> Forward:
+    """Broadcast against a shape, in both directions."""
+    wanted = numbers(node, 1)
+
+    def forward(*inputs: Tensor) -> Tensor:
+        x, shape = inputs[0], wanted(inputs)
+        return x.expand(np.broadcast_shapes(x.shape, tuple(shape or ())))
+
+    return forward
+
+
+@operator("Tile", kind="shape", window=_repeat_window)
+def tile(node: TorchNode) -> Forward:
+    """The input again and again along each axis."""
+    repeats = numbers(node, 1)
+
+    def forward(*inputs: Tensor) -> Tensor:
+        return inputs[0].repeat(repeats(inputs) or [])
+
+    return forward
+
+
+@operator("Shape", kind="shape")
+def shape_of(node: TorchNode) -> Forward:
+    """The sizes of the axes from ``start`` to ``end``."""
+    import torch
+
+    start, end = node.attr("start"), node.attr("end")
+    return lambda x: torch.tensor(list(x.shape)[start:end], dtype=torch.int64)
+
+
+@operator("Size", kind="shape")
+def size_of(_node: TorchNode) -> Forward:
+    """The number of elements."""
+    import torch
+
+    return lambda x: torch.tensor(x.numel(), dtype=torch.int64)
