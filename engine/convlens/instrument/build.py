@@ -1,0 +1,316 @@
+"""The PyTorch graph: built node by node from the operator table, every value under its ONNX name."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from convlens import ops
+from convlens.errors import ConvLensError, UnsupportedError
+from convlens.graph.graph import Graph, Node
+from convlens.graph.rectifiers import Rectifier, find_rectifiers
+from convlens.instrument.gates import gated
+from convlens.instrument.rules import Rule
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convlens.instrument.session import Session
+
+ACTIVE: ContextVar[tuple[Session, ...]] = ContextVar("convlens_sessions", default=())
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node made callable, with the names of what it still reads at run time."""
+
+    node: Node
+    call: Callable[..., Any]
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps that some values need, and after which step each value can go."""
+
+    steps: tuple[Step, ...]
+    expire: tuple[tuple[str, ...], ...] = field(default=())
+
+
+class TorchGraph(nn.Module):
+    """The model as a plain ``nn.Module``: evaluation mode, weights frozen, one submodule an operator.
+
+    Called like any module, it returns the graph's output, or a tuple where there are several. Inside
+    a :class:`~convlens.instrument.session.Session` on it, the session's rule and taps apply.
+
+    Args:
+        graph: the normalised graph.
+        dtype: working precision; every real-valued constant is brought to it when it is float64.
+
+    Raises:
+        UnsupportedError: an operator, or a variant of one, has no converter.
+    """
+
+    def __init__(self, graph: Graph, dtype: torch.dtype = torch.float32) -> None:
+        """Build every node; nothing is computed yet."""
+        super().__init__()
+        self.graph = graph
+        self.dtype = dtype
+        self.rectifiers = find_rectifiers(graph)
+        self._plans: dict[frozenset[str], Plan] = {}
+        self._constants: dict[str, str] = {}
+        self._steps = self._build()
+        self._step_of = {out: step for step in self._steps for out in step.node.outputs if out}
+        self.eval()
+        self.requires_grad_(False)
+
+    def _build(self) -> list[Step]:
+        unknown = sorted({n.full_op for n in self.graph.nodes if ops.find(n) is None})
+        if unknown:
+            raise UnsupportedError(
+                f"no PyTorch converter for operator {', '.join(unknown)}; values can still be read "
+                "with onnxruntime, gradients need a converter in convlens.ops"
+            )
+        steps = []
+        for node in self.graph.nodes:
+            entry = ops.find(node)
+            assert entry is not None
+            maker = _Maker(node, self.graph, self.dtype)
+            try:
+                call = entry.torch(maker)
+            except UnsupportedError:
+                raise
+            except Exception as error:
+                raise UnsupportedError(
+                    f"{node.full_op} node {node.name or node.outputs[0]!r} could not be built: {error}"
+                ) from error
+            if isinstance(call, nn.Module):
+                self.add_module(module_name(node), call)
+            names = tuple("" if i in maker.taken else name for i, name in enumerate(node.inputs))
+            kept = [i for i in range(len(names)) if i not in maker.taken]
+            names = tuple(names[i] for i in kept)
+            while names and not names[-1]:
+                names = names[:-1]
+            for name in names:
+                self._hold(name)
+            steps.append(Step(node, call, names))
+        for name in self.graph.outputs:
+            self._hold(name)
+        return steps
+
+    def _hold(self, name: str) -> None:
+        """Keep a constant that is read at run time as a buffer, so that it moves with the module."""
+        array = self.graph.constant(name)
+        if array is not None and name not in self._constants:
+            buffer = f"constant_{len(self._constants)}"
+            self.register_buffer(buffer, to_tensor(array, self.dtype))
+            self._constants[name] = buffer
+
+    def plan(self, names: Collection[str]) -> Plan:
+        """The steps that ``names`` need, in order, and what can be dropped after each."""
+        key = frozenset(names)
+        if key not in self._plans:
+            needed = self.graph.ancestors(names)
+            steps = tuple(s for s in self._steps if not needed.isdisjoint(s.node.outputs))
+            last: dict[str, int] = {}
+            for index, step in enumerate(steps):
+                for name in (*step.node.inputs, *step.node.outputs):
+                    last[name] = index
+                rectifier = self.rectifiers.get(step.node.outputs[0])
+                if rectifier is not None:
+                    last[rectifier.source] = index  # a gate is replayed from its source
+            expire: list[list[str]] = [[] for _ in steps]
+            for name, index in last.items():
+                if name and name not in key:
+                    expire[index].append(name)
+            self._plans[key] = Plan(steps, tuple(tuple(batch) for batch in expire))
+        return self._plans[key]
+
+    def stream(
+        self,
+        feeds: Mapping[str, Tensor],
+        names: Collection[str],
+        rule: Rule | None = None,
+        edits: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Compute ``names``, yielding every value on the way; each is let go after its last use.
+
+        Args:
+            feeds: the graph's inputs by name.
+            names: the values wanted; only the part of the graph that they need is run.
+            rule: what rectifiers do on the way back; None or ``plain`` leaves torch's own gradient.
+            edits: functions that replace a value as soon as it is there.
+        """
+        edits = edits or {}
+        gate = rule is not None and rule.name != "plain"
+        held: dict[str, Tensor] = {}
+        for name, value in feeds.items():
+            held[name] = edits[name](value) if name in edits else value
+            yield name, held[name]
+        for name in names:
+            if name in self._constants:
+                yield name, getattr(self, self._constants[name])
+        plan = self.plan(names)
+        for step, expired in zip(plan.steps, plan.expire, strict=True):
+            arguments = [self._read(name, held) for name in step.inputs]
+            try:
+                result = step.call(*arguments)
+            except ConvLensError:
+                raise
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                where = step.node.name or step.node.outputs[0]
+                raise UnsupportedError(
+                    f"{step.node.full_op} node {where!r} failed in PyTorch: {error}"
+                ) from error
+            results = result if isinstance(result, tuple) else (result,)
+            for name, computed in zip(step.node.outputs, results, strict=False):
+                if not name:
+                    continue
+                value = computed
+                rectifier = self.rectifiers.get(name) if gate else None
+                if rectifier is not None and rule is not None:
+                    source = held[rectifier.source]
+                    value = gated(source, value, rule, partial(self._replay, rectifier))
+                held[name] = edits[name](value) if name in edits else value
+                yield name, held[name]
+            for name in expired:
+                held.pop(name, None)
+
+    def _replay(self, rectifier: Rectifier, source: Tensor) -> Tensor:
+        """The rectifier once more, as a function of its input alone."""
+        local = {rectifier.source: source}
+        for node in rectifier.nodes:
+            step = self._step_of[node.outputs[0]]
+            local[node.outputs[0]] = step.call(*(self._read(name, local) for name in step.inputs))
+        return local[rectifier.output]
+
+    def _read(self, name: str, held: Mapping[str, Tensor]) -> Tensor | None:
+        if not name:
+            return None
+        if name in held:
+            return held[name]
+        if name in self._constants:
+            constant: Tensor = getattr(self, self._constants[name])
+            return constant
+        raise UnsupportedError(f"value {name!r} is read before it is computed; the graph is malformed")
+
+    def values(
+        self,
+        feeds: Mapping[str, Tensor],
+        names: Collection[str],
+        rule: Rule | None = None,
+        edits: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    ) -> dict[str, Tensor]:
+        """The values ``names``, computed from ``feeds``. Arguments as for :meth:`stream`."""
+        wanted = set(names)
+        found = {n: v for n, v in self.stream(feeds, names, rule, edits) if n in wanted}
+        missing = wanted - found.keys()
+        if missing:
+            raise UnsupportedError(f"the graph has no value {sorted(missing)[0]!r}")
+        return found
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The graph's outputs for its inputs, in the file's order."""
+        names = [value.name for value in self.graph.inputs]
+        if len(inputs) != len(names):
+            raise TypeError(f"the model takes {len(names)} inputs ({', '.join(names)}), got {len(inputs)}")
+        feeds = dict(zip(names, inputs, strict=True))
+        session = next((s for s in reversed(ACTIVE.get()) if s.graph is self), None)
+        if session is None:
+            found = self.values(feeds, self.graph.outputs)
+        else:
+            found = session.collect(feeds, self.graph.outputs)
+        outputs = tuple(found[name] for name in self.graph.outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def module(self, value: str) -> nn.Module | None:
+        """The submodule that computes the value of that ONNX name, None where it is a plain function."""
+        call = self._step_of[value].call if value in self._step_of else None
+        return call if isinstance(call, nn.Module) else None
+
+    def working(self, array: Any) -> Tensor:
+        """``array`` as a tensor on this graph's device, real numbers in its working precision."""
+        tensor = array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
+        device = next((buffer.device for buffer in (*self.parameters(), *self.buffers())), None)
+        dtype = self.dtype if tensor.dtype.is_floating_point else tensor.dtype
+        if tensor.dtype == torch.float16 and self.dtype == torch.float32:
+            dtype = torch.float16
+        return tensor.to(device=device, dtype=dtype)
+
+
+class _Maker:
+    """What a torch facet sees of its node."""
+
+    def __init__(self, node: Node, graph: Graph, dtype: torch.dtype) -> None:
+        self._node, self._graph, self._dtype = node, graph, dtype
+        self.op, self.version = node.op, node.version
+        self.taken: set[int] = set()
+
+    @property
+    def outputs(self) -> int:
+        return sum(1 for name in self._node.outputs if name)
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        return self._node.attr(name, default)
+
+    def has(self, index: int) -> bool:
+        return bool(self._node.input(index))
+
+    def constant(self, index: int) -> NDArray[Any] | None:
+        return self._graph.constant(self._node.input(index))
+
+    def weight(self, index: int) -> Tensor | None:
+        array = self.constant(index)
+        if array is None:
+            return None
+        self.taken.add(index)
+        return to_tensor(array, self._dtype)
+
+    def rank(self, index: int) -> int | None:
+        return self._graph.value(self._node.input(index)).rank
+
+    def dtype(self, onnx_type: int) -> torch.dtype:
+        if onnx_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16):
+            if onnx_type == onnx.TensorProto.FLOAT or self._dtype == torch.float64:
+                return self._dtype
+            half = onnx_type == onnx.TensorProto.FLOAT16
+            return torch.float16 if half else torch.bfloat16
+        name = onnx.helper.tensor_dtype_to_np_dtype(onnx_type).name
+        found = getattr(torch, name, None)
+        if not isinstance(found, torch.dtype):
+            raise self.refuse(f"element type {name}")
+        return found
+
+    def refuse(self, why: str) -> UnsupportedError:
+        where = self._node.name or (self._node.outputs[0] if self._node.outputs else "?")
+        return UnsupportedError(
+            f"{self._node.full_op} (opset {self._node.version}) node {where!r}: {why} is not covered "
+            "by the PyTorch converter"
+        )
+
+
+def to_tensor(array: NDArray[Any], dtype: torch.dtype) -> Tensor:
+    """A constant as a tensor of its own; float32 follows the working precision."""
+    if array.dtype.name == "bfloat16":
+        array = array.astype(np.float32)
+    with warnings.catch_warnings():  # the file's arrays are read-only; the copy below is not
+        warnings.simplefilter("ignore", UserWarning)
+        tensor = torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape)).clone()
+    if tensor.dtype == torch.float32 or (tensor.is_floating_point() and dtype == torch.float64):
+        tensor = tensor.to(dtype)
+    return tensor
+
+
+def module_name(node: Node) -> str:
+    """A name that ``nn.Module`` takes, from the value that the node computes."""
+    return re.sub(r"[^A-Za-z0-9_]+", "_", node.outputs[0]).strip("_") or "node"

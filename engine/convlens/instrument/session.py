@@ -1,0 +1,139 @@
+"""A context that owns taps and a rule on the PyTorch graph, and leaves no trace when it closes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from contextvars import Token
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convlens.errors import LayerError, nearest
+from convlens.instrument.build import ACTIVE, TorchGraph
+from convlens.instrument.rules import rule as find_rule
+
+
+@dataclass
+class Tap:
+    """One value under observation: what it was in the last run, and its gradient after a backward."""
+
+    name: str
+    value: Tensor | None = None
+    edit: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def gradient(self) -> Tensor | None:
+        """Gradient of the last backward with respect to this value, None before one."""
+        return None if self.value is None else self.value.grad
+
+    def replace(self, new: Tensor | Callable[[Tensor], Tensor]) -> Tap:
+        """Put ``new`` (a tensor, or a function of the value) in the value's place in later runs."""
+        self.edit = new if callable(new) else lambda _value: new
+        return self
+
+
+class Session:
+    """Taps and a rule on a :class:`TorchGraph`, for as long as the ``with`` block lasts.
+
+    The graph itself is never changed: the session stands beside it, so nothing has to be undone, also
+    when an exception ends it. Sessions nest; the innermost one on a graph applies.
+
+    Args:
+        graph: the graph to watch.
+        rule: ``plain``, ``deconvnet`` or ``guided``.
+        names: turns an alias into an ONNX value name; names are taken as they are without it.
+
+    Example::
+
+        with model.session(rule="guided") as session:
+            tap = session.tap("conv5_3")
+            logits = session(x)
+            logits[:, 281].sum().backward()
+            tap.value, tap.gradient, session.input.grad
+    """
+
+    def __init__(
+        self,
+        graph: TorchGraph,
+        rule: str = "plain",
+        names: Callable[[str], str] | None = None,
+    ) -> None:
+        """Prepare; nothing applies before the block is entered."""
+        self.graph = graph
+        self.rule = find_rule(rule)
+        self.taps: dict[str, Tap] = {}
+        self.input: Tensor | None = None
+        self._names = names or (lambda name: name)
+        self._token: Token[tuple[Session, ...]] | None = None
+
+    def __enter__(self) -> Session:
+        self._token = ACTIVE.set((*ACTIVE.get(), self))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._token is not None:
+            ACTIVE.reset(self._token)
+            self._token = None
+
+    def tap(self, name: str) -> Tap:
+        """Watch the value of that name or alias from the next run on.
+
+        Raises:
+            LayerError: the graph computes no such value.
+        """
+        value = self._names(name)
+        inputs = {known.name for known in self.graph.graph.inputs}
+        if value not in self.graph.graph.producers and value not in inputs:
+            known = [*self.graph.graph.producers, *inputs]
+            raise LayerError(f"the graph computes no value {name!r}{nearest(name, known)}")
+        return self.taps.setdefault(value, Tap(value))
+
+    def collect(self, feeds: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
+        """Run what ``names`` need under this session's rule and taps; returns them by name."""
+        wanted = set(names)
+        needed = self.graph.graph.ancestors(names)
+        edits = {tap.name: tap.edit for tap in self.taps.values() if tap.edit is not None}
+        found = {}
+        stream = self.graph.stream(feeds, [*names, *(self.taps.keys() & needed)], self.rule, edits)
+        for name, value in stream:
+            if name in self.taps:
+                if value.requires_grad and not value.is_leaf:
+                    value.retain_grad()
+                self.taps[name].value = value
+            if name in wanted:
+                found[name] = value
+        return found
+
+    def run(self, x: Any, names: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Values ``names`` (default: the outputs) for one batch ``x``, ready for a backward.
+
+        Args:
+            x: array or tensor in the layout of the model's first input, or a mapping of all inputs.
+            names: value names or aliases; only the part of the graph that they need is run.
+        """
+        first = self.graph.graph.inputs[0].name
+        given = x if isinstance(x, Mapping) else {first: x}
+        feeds = {}
+        for name, array in given.items():
+            tensor = self.graph.working(array)
+            if tensor.dtype.is_floating_point:
+                tensor = tensor.detach().requires_grad_()
+            feeds[name] = tensor
+        self.input = feeds[first]
+        wanted = list(self.graph.graph.outputs) if names is None else [self._names(n) for n in names]
+        with torch.enable_grad():
+            return self.collect(feeds, wanted)
+
+    def __call__(self, x: Any) -> Tensor | tuple[Tensor, ...]:
+        """The model's outputs for ``x``, ready for a backward."""
+        found = self.run(x)
+        outputs = tuple(found[name] for name in self.graph.graph.outputs)
+        return outputs[0] if len(outputs) == 1 else outputs

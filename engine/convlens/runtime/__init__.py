@@ -1,0 +1,1 @@
+"""Values without gradients: onnxruntime sessions over the same graph, any value exposed."""
