@@ -1,0 +1,93 @@
+"""Photos from disk, whatever their mode, depth or orientation, as plain 8-bit RGB or grey."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convlens.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
+)
+
+
+def expand(paths: Iterable[str | Path]) -> list[Path]:
+    """Files as they are, folders as the pictures in them (sorted, subfolders included).
+
+    Raises:
+        UsageError: a path that does not exist, or a folder without pictures.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not inside:
+                raise UsageError(f"{path}: a folder without pictures; expected {_suffix_text()}")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UsageError(f"{path}: no such file; expected a picture or a folder of pictures")
+    return found
+
+
+def _suffix_text() -> str:
+    return ", ".join(sorted(SUFFIXES))
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """The picture at ``path``, upright, as mode RGB or L with 8 bits.
+
+    Raises:
+        ImageError: it cannot be decoded; the message names the file and the reason.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns about metadata that does not matter here
+            with Image.open(path) as image:
+                image.load()
+                return flatten(image)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: not a picture that can be decoded") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: cannot be decoded ({error})") from error
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """Upright, 8 bits, RGB or L.
+
+    EXIF orientation is applied. Palettes are looked up. 16-bit greys are scaled, not clipped.
+    Transparency is laid over white, as a browser shows it. Of an animation the first frame is taken.
+
+    Raises:
+        ImageError: real-valued or 32-bit pixels, whose range the file does not tell.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip at 255
+        deep = np.asarray(image).astype(np.float64)
+        if deep.min(initial=0) < 0 or deep.max(initial=0) > 65535:
+            raise ImageError("32-bit pixels without a known range; save the picture with 8 or 16 bits")
+        return Image.fromarray(np.clip(np.rint(deep / 257.0), 0, 255).astype(np.uint8))
+    if image.mode == "F":
+        raise ImageError("real-valued pixels without a known range; save the picture with 8 or 16 bits")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        over = image.convert("RGBA")
+        white = Image.new("RGBA", over.size, (255, 255, 255, 255))
+        flat = Image.alpha_composite(white, over).convert("RGB")
+        return flat.convert("L") if image.mode in ("LA", "La") else flat
+    if image.mode in ("1", "L"):
+        return image.convert("L")
+    return image.convert("RGB")

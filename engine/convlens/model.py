@@ -1,0 +1,422 @@
+"""``Model``: one file, its card, its executors behind one face."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from convlens import cache, catalogue, ops, registry
+from convlens.cards import Card
+from convlens.certificate import TOLERANCE, Certificate, certify, random_input
+from convlens.classes import Classes, find_classes
+from convlens.errors import CardError, ImageError, UncertifiedError, UnsupportedError, UsageError
+from convlens.graph.graph import Graph, Node
+from convlens.graph.layers import Facts, Layer, Layers, find_layers
+from convlens.graph.load import load_graph
+from convlens.graph.source import Source, find_source
+from convlens.images import expand, flatten, read_image
+from convlens.preprocess import Preprocess, complete
+from convlens.registry import Images, Job
+from convlens.results import Result
+from convlens.runtime.runner import Runner
+from convlens.targets import Spec, Target, resolve
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from convlens.instrument.build import TorchGraph
+    from convlens.instrument.session import Session
+
+Inputs: TypeAlias = (
+    "Images | NDArray[Any] | str | PathLike[str] | Image.Image | Sequence[str | PathLike[str] | Image.Image]"
+)
+
+
+def load(
+    path: str | PathLike[str],
+    card: Card | str | PathLike[str] | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    **settings: Any,
+) -> Model:
+    """Load a model.
+
+    Args:
+        path: an ONNX file, or the name of a model that ``convlens models`` lists.
+        card: a card, or where it lies; without it the one beside the file is taken, if there is one.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: threads inside one onnxruntime forward; None leaves it to onnxruntime.
+        settings: single card settings: ``mean``, ``std``, ``layout``, ``size``, ``range``,
+            ``channels``, ``labels``, ``scores``, ``resize``, ``crop``, ``interpolation``.
+
+    Raises:
+        ModelFileError: the file cannot be read.
+        UsageError: there is no such file or name.
+        CardError: the card is malformed.
+    """
+    file = catalogue.locate(fspath(path))
+    graph, digest = load_graph(file)
+    if card is None:
+        chosen = Card.beside(file) or Card()
+    else:
+        chosen = card if isinstance(card, Card) else Card.load(Path(card))
+    return Model(graph, chosen.override(settings), file, digest, device, threads)
+
+
+class Model:
+    """One ONNX file, loaded and checked. Made by :func:`load`."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        card: Card,
+        path: Path,
+        sha256: str,
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        """Take a graph and its card; executors are made when they are needed."""
+        self.graph = graph
+        self.card = card
+        self.path = path
+        self.sha256 = sha256
+        self.device = device
+        self.threads = threads
+        self._torch: dict[str, TorchGraph] = {}
+        self._certificates: dict[int, Certificate] = {}
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name}: {len(self.layers)} layers>"
+
+    @property
+    def name(self) -> str:
+        """The card's name for it, else the file's."""
+        return self.card.model.name or self.path.stem
+
+    @cached_property
+    def source(self) -> Source:
+        """The input that is explained.
+
+        Raises:
+            UnsupportedError: there is none.
+        """
+        return find_source(self.graph, self.card.input.layout)
+
+    @cached_property
+    def layers(self) -> Layers:
+        """Every layer, in the order in which they are computed."""
+        source = self.source
+        size = self.card.input.size
+        return find_layers(
+            self.graph,
+            _facts,
+            source.name,
+            source.channel,
+            source.spatial,
+            source.numbers(size if len(source.spatial) == 2 else None),
+        )
+
+    def __getitem__(self, name: str) -> Layer:
+        """The layer of that name or alias."""
+        return self.layers.find(name)
+
+    @cached_property
+    def classes(self) -> Classes | None:
+        """The output that holds class scores, None where the model has none.
+
+        Raises:
+            CardError: the card names an output or a number of labels that does not fit.
+        """
+        return find_classes(self.graph, self.card)
+
+    @cached_property
+    def preprocess(self) -> Preprocess:
+        """From photo to array, complete.
+
+        Raises:
+            CardError: the card says too little; the message names the line to add.
+            UnsupportedError: the model takes no photo.
+        """
+        return complete(self.card, self.source)
+
+    @cached_property
+    def runner(self) -> Runner:
+        """onnxruntime on this model: values only."""
+        return Runner(self.graph, self.device, self.threads)
+
+    @property
+    def torch(self) -> TorchGraph:
+        """The model as a plain ``nn.Module`` in float32, for this project and any other tool."""
+        return self.instrument()
+
+    def instrument(self, dtype: str = "float32") -> TorchGraph:
+        """The PyTorch graph in the given working precision, ``float32`` or ``float64``.
+
+        Raises:
+            UnsupportedError: an operator has no converter.
+        """
+        if dtype not in self._torch:
+            import torch
+
+            from convlens.instrument.build import TorchGraph
+
+            graph = TorchGraph(self.graph, getattr(torch, dtype))
+            if self.runner.device == "cuda" and torch.cuda.is_available():
+                graph.to("cuda")
+            self._torch[dtype] = graph
+        return self._torch[dtype]
+
+    def session(self, rule: str = "plain", dtype: str = "float32") -> Session:
+        """A context with taps and a rule on the PyTorch graph; layers go by name or alias."""
+        from convlens.instrument.session import Session
+
+        return Session(self.instrument(dtype), rule, self.value_name)
+
+    def value_name(self, name: str) -> str:
+        """The ONNX value name for an alias; a name that is no alias comes back as it is."""
+        layer = self.layers.get(name)
+        return layer.name if layer is not None else name
+
+    def certificate(self, seed: int = 0) -> Certificate:
+        """The PyTorch graph held against onnxruntime at every value.
+
+        On a seeded random input, and on a bundled photo where the card says how photos go in. The
+        outcome is cached by the model's hash, the card and the code of this package.
+
+        Raises:
+            UnsupportedError: the graph cannot be built or run in one of the two.
+        """
+        if seed in self._certificates:
+            return self._certificates[seed]
+        key = cache.key_of(
+            self.sha256,
+            self.card.input.model_dump(),
+            seed,
+            TOLERANCE,
+            self.runner.device,
+            cache.versions(),
+            cache.sources(),
+        )
+        kept = cache.get("certificates", key)
+        if kept is not None:
+            try:
+                self._certificates[seed] = Certificate.restore(kept)
+                return self._certificates[seed]
+            except (KeyError, TypeError):
+                pass  # damaged; made again below
+        inputs: dict[str, Mapping[str, NDArray[Any]]] = {
+            f"random input (seed {seed})": random_input(self.graph, self.source, self.card.input.size, seed)
+        }
+        if len(self.graph.inputs) == 1:
+            try:
+                photo = next(iter(catalogue.photos()), None)
+                if photo is not None:
+                    inputs[f"photo {photo.name}"] = {self.source.name: self.images([photo]).array}
+            except (CardError, UnsupportedError):
+                pass  # no card, no photo: the random input alone is compared
+        certificate = certify(self.instrument(), self.runner, inputs)
+        self._certificates[seed] = certificate
+        cache.put("certificates", key, certificate.record())
+        return certificate
+
+    def images(self, given: Inputs) -> Images:
+        """A batch, from arrays as the model takes them, or from photos through the card.
+
+        Args:
+            given: an array (images along the first axis), a path or PIL image, or several.
+
+        Raises:
+            CardError: photos were given and the card does not say how they go in.
+            UsageError: an array of the wrong shape, or nothing at all.
+            ImageError: a photo cannot be decoded.
+        """
+        if isinstance(given, Images):
+            return given
+        if isinstance(given, np.ndarray) or type(given).__module__.startswith("torch"):
+            return self._from_array(np.asarray(given))
+        items: list[Any] = [given] if isinstance(given, (str, PathLike)) else []
+        if not items:
+            items = list(given) if isinstance(given, Iterable) else [given]
+        if not items:
+            raise UsageError("no images given; expected at least one")
+        pictures: list[tuple[str, Image.Image]] = []
+        for number, item in enumerate(items):
+            if isinstance(item, (str, PathLike)):
+                pictures += [(p.name, read_image(p)) for p in expand([fspath(item)])]
+            else:
+                pictures.append((f"image {number}", flatten(item)))
+        prepare = self.preprocess
+        views = np.stack([prepare.view(picture) for _, picture in pictures])
+        return Images(prepare.array(views), _unique([name for name, _ in pictures]), views)
+
+    def readable(self, paths: Sequence[Path]) -> tuple[Images | None, list[tuple[Path, str]]]:
+        """The photos that can be decoded as one batch, and the others with the reason."""
+        good: list[Images] = []
+        bad: list[tuple[Path, str]] = []
+        for path in paths:
+            try:
+                good.append(self.images(path))
+            except ImageError as error:
+                bad.append((path, str(error)))
+        if not good:
+            return None, bad
+        views = [images.views for images in good if images.views is not None]
+        names = _unique([name for images in good for name in images.names])
+        return Images(np.concatenate([i.array for i in good]), names, np.concatenate(views)), bad
+
+    def _from_array(self, array: NDArray[Any]) -> Images:
+        shape = self.source.shape or ()
+        fits = array.ndim == len(shape) and all(
+            axis == 0 or not isinstance(dim, int) or dim == array.shape[axis]
+            for axis, dim in enumerate(shape)
+        )
+        if not fits or not len(array):
+            raise UsageError(
+                f"the array has shape {list(array.shape)}; input {self.source.name!r} takes "
+                f"{[dim if dim is not None else '?' for dim in shape]}, images along the first axis"
+            )
+        if array.dtype.kind not in "f" and self.source.dtype != array.dtype.name:
+            array = array.astype(np.float32)
+        return Images(array, tuple(f"input {i}" for i in range(len(array))))
+
+    def target(self, spec: Spec) -> Target:
+        """A target on this model. See :mod:`convlens.targets` for what can be typed."""
+        return resolve(spec, self.graph, self.layers, self.classes)
+
+    def probabilities(self, images: Images, batch_size: int = 8) -> NDArray[Any]:
+        """Class probabilities, N x classes, by onnxruntime.
+
+        Raises:
+            UsageError: the model has no class scores.
+        """
+        if self.classes is None:
+            resolve(None, self.graph, self.layers, None)
+        assert self.classes is not None
+        feeds = {self.source.name: images.array}
+        out = self.runner.run(feeds, [self.classes.name], batch_size)[self.classes.name]
+        return self.classes.probabilities(out)
+
+    def run(
+        self,
+        method: str,
+        images: Inputs | None = None,
+        target: Spec = None,
+        *,
+        batch_size: int = 8,
+        seed: int = 0,
+        allow_uncertified: bool = False,
+        progress: Callable[[float], None] | None = None,
+        **parameters: Any,
+    ) -> Result:
+        """Run a registered method.
+
+        Args:
+            method: its name, see :func:`convlens.methods`.
+            images: what to run it on; None for methods about the model alone.
+            target: what to explain; None means the predicted class of each image.
+            batch_size: images in one forward; memory is bounded by it, results do not depend on it.
+            seed: for everything random.
+            allow_uncertified: run although PyTorch and onnxruntime disagree; the Result says so.
+            progress: called with the share that is done, 0 to 1.
+            parameters: the method's own.
+
+        Raises:
+            UncertifiedError: the certificate failed and ``allow_uncertified`` is false.
+            UsageError: parameters, target, layer, card or images do not fit.
+        """
+        technique = registry.method(method)
+        settings = technique.parse(parameters)
+        if batch_size < 1:
+            raise UsageError(f"batch size is {batch_size}; expected 1 or more")
+        if technique.images and images is None:
+            raise UsageError(f"{method} needs images; expected at least one")
+        if len(self.graph.inputs) > 1:
+            names = ", ".join(value.name for value in self.graph.inputs)
+            raise UnsupportedError(f"the model has several inputs ({names}); methods take models with one")
+        batch = self.images(images) if technique.images and images is not None else _no_images()
+        goal = self._goal(technique, target, batch, batch_size)
+        certificate = self.certificate()
+        if not certificate.passed and not allow_uncertified:
+            raise UncertifiedError(
+                f"{certificate.words()} `convlens verify` lists every value; --allow-uncertified (in Python "
+                "allow_uncertified=True) runs it all the same"
+            )
+        job = Job(self, settings, batch, goal, batch_size, seed, progress or (lambda _share: None))
+        result = technique.run(job)
+        how = self._how(settings, goal, seed, certificate, allow_uncertified)
+        return replace(result, how={**how, **result.how})
+
+    def attribute(self, x: Inputs, target: Spec = None, method: str = "saliency", **options: Any) -> Result:
+        """:meth:`run` with the arguments in the order that attribution asks for."""
+        return self.run(method, x, target, **options)
+
+    def _goal(
+        self, technique: registry.Method[Any], spec: Spec, batch: Images, batch_size: int
+    ) -> Target | None:
+        if technique.classes:
+            self.target(None)
+        if not technique.target:
+            if spec is not None:
+                raise UsageError(f"{technique.name} takes no target")
+            return None
+        goal = self.target(spec)
+        if goal.kind != "predicted" or self.classes is None:
+            return goal
+        best = self.probabilities(batch, batch_size).argmax(axis=1)
+        each = tuple(f"the predicted class, {self.classes.label(i)}" for i in best.tolist())
+        return replace(goal, index=tuple(best.tolist()), each=each)
+
+    def _how(
+        self,
+        settings: registry.Parameters,
+        goal: Target | None,
+        seed: int,
+        certificate: Certificate,
+        allow_uncertified: bool,
+    ) -> dict[str, Any]:
+        return {
+            "model": {"name": self.name, "file": self.path.name, "sha256": self.sha256},
+            "parameters": settings.model_dump(),
+            "target": None
+            if goal is None
+            else {
+                "text": goal.text,
+                "kind": goal.kind,
+                "value": goal.value,
+                "index": list(goal.index) if isinstance(goal.index, tuple) else goal.index,
+                "each": list(goal.each),
+            },
+            "seed": seed,
+            "device": {"onnxruntime": self.runner.device, "torch": self.runner.device},
+            "certificate": certificate.summary(),
+            "allow_uncertified": allow_uncertified,
+            "versions": cache.versions(),
+        }
+
+
+def _facts(node: Node, graph: Graph) -> Facts:
+    entry = ops.find(node)
+    if entry is None:
+        return Facts("other", ops.rule_of(node, graph), None)
+    return Facts(entry.kind, entry.window(node, graph), entry.macs)
+
+
+def _no_images() -> Images:
+    return Images(np.zeros((0,), np.float32), ())
+
+
+def _unique(names: Sequence[str]) -> tuple[str, ...]:
+    """File names made unique by a number, since they become the names of pictures."""
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return tuple(found)

@@ -1,0 +1,205 @@
+"""The registry of methods: commands, report sections, documentation and contract tests come from it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field as Field
+
+from convlens.errors import ParameterError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convlens.model import Model
+    from convlens.results import Result
+    from convlens.targets import Target
+
+ENTRY_POINTS = "convlens.methods"
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a technique comes from."""
+
+    cite: str
+    where: str = ""
+    link: str = ""
+
+
+class Parameters(BaseModel):
+    """Base of a method's parameters. Each field has a default, a description, and a range where it has one.
+
+    ``json_schema_extra={"unit": "pixels"}`` names the unit.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+@dataclass(frozen=True)
+class Images:
+    """A batch of inputs: arrays as the model takes them, and where they come from."""
+
+    array: NDArray[Any]
+    names: tuple[str, ...]
+    views: NDArray[Any] | None = None
+
+    def __len__(self) -> int:
+        """How many images."""
+        return len(self.array)
+
+
+P = TypeVar("P", bound=Parameters)
+
+
+@dataclass(frozen=True)
+class Job(Generic[P]):
+    """One call of a method: everything that it may use.
+
+    ``images`` is empty and ``target`` None where the method needs none.
+    """
+
+    model: Model
+    parameters: P
+    images: Images
+    target: Target | None
+    batch_size: int
+    seed: int
+    advance: Callable[[float], None] = field(default=lambda _share: None)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One run of a method inside the audit.
+
+    Attributes:
+        section: heading under which it appears; steps of one heading stand side by side.
+        order: sections appear in this order.
+        title: names the step inside its section.
+        parameters: settings other than the defaults.
+        text: what a reader should know, in plain language.
+    """
+
+    section: str
+    order: int
+    title: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a Result shows, in plain language, with the evidence.
+
+    ``level`` is ``good``, ``note`` or ``attention``. ``image`` is the index of the image it is about.
+    """
+
+    level: Literal["good", "note", "attention"]
+    text: str
+    evidence: str
+    image: int | None = None
+
+
+class Method(ABC, Generic[P]):
+    """One technique. Subclass it, say what it needs, decorate it with :func:`register`."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    paper: ClassVar[Paper]
+    kind: ClassVar[str]
+    Parameters: ClassVar[type[Parameters]] = Parameters
+    images: ClassVar[bool] = True
+    gradients: ClassVar[bool] = False
+    target: ClassVar[bool] = False
+    classes: ClassVar[bool] = False
+    saves: ClassVar[bool] = True
+
+    @abstractmethod
+    def run(self, job: Job[P]) -> Result:
+        """Do it. Results depend on the job alone, never on its batch size."""
+
+    def plan(self, model: Model) -> Sequence[Step]:
+        """The steps that this method adds to an audit of ``model``; none by default."""
+        del model
+        return ()
+
+    def findings(self, result: Result) -> Sequence[Finding]:
+        """What a reader should be told about ``result``; nothing by default."""
+        del result
+        return ()
+
+    def parse(self, given: Mapping[str, Any]) -> P:
+        """Parameters checked against type and range.
+
+        Raises:
+            ParameterError: unknown, of the wrong type, or out of range.
+        """
+        unknown = [name for name in given if name not in self.Parameters.model_fields]
+        if unknown:
+            known = list(self.Parameters.model_fields)
+            hint = nearest(unknown[0], known) or f"; known: {', '.join(known) or 'none'}"
+            raise ParameterError(f"{self.name} has no parameter {unknown[0]!r}{hint}")
+        try:
+            return self.Parameters(**given)  # type: ignore[return-value]
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"]) or "parameters"
+            raise ParameterError(f"{self.name}: {name} is {first['input']!r}; {first['msg']}") from error
+
+
+_METHODS: dict[str, Method[Any]] = {}
+M = TypeVar("M", bound=type[Method[Any]])
+
+
+def register(method: M) -> M:
+    """Enter a method class into the registry.
+
+    Raises:
+        ValueError: the name is taken, or something that a method must say is missing.
+    """
+    for name in ("name", "summary", "paper", "kind"):
+        if not getattr(method, name, None):
+            raise ValueError(f"{method.__name__} does not say its {name}")
+    for name, info in method.Parameters.model_fields.items():
+        if not info.description:
+            raise ValueError(f"parameter {name} of {method.__name__} has no description")
+    held = _METHODS.get(method.name)
+    if held is not None and type(held).__module__ != method.__module__:
+        raise ValueError(f"a method {method.name!r} is registered by {type(held).__module__} already")
+    _METHODS[method.name] = method()
+    return method
+
+
+@cache
+def _load() -> None:
+    package = import_module("convlens.methods")
+    for module in iter_modules(package.__path__):
+        import_module(f"convlens.methods.{module.name}")
+    for entry in entry_points(group=ENTRY_POINTS):
+        entry.load()
+
+
+def methods() -> dict[str, Method[Any]]:
+    """Every registered method by name: those that come along, and those of installed packages."""
+    _load()
+    return dict(sorted(_METHODS.items()))
+
+
+def method(name: str) -> Method[Any]:
+    """The method of that name.
+
+    Raises:
+        UsageError: there is none; the message offers the nearest.
+    """
+    known = methods()
+    if name not in known:
+        raise UsageError(f"no method {name!r}{nearest(name, known) or '; known: ' + ', '.join(known)}")
+    return known[name]
