@@ -1,0 +1,177 @@
+"""``channels``: the channels that an image excites most, and the pattern that each one reacts to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from convlens.errors import LayerError
+from convlens.graph.rectifiers import find_rectifiers
+from convlens.methods.activations import spatial_rectifiers
+from convlens.registry import Field, Job, Method, Paper, Parameters, Step, register
+from convlens.results import Result
+
+if TYPE_CHECKING:
+    from convlens.graph.layers import Layer
+    from convlens.model import Model
+
+
+class ChannelsParameters(Parameters):
+    """What ``channels`` can be told."""
+
+    layer: str | None = Field(
+        None,
+        description="a layer by name or alias; by default the deepest whose units see less than the image",
+    )
+    top: int = Field(6, ge=1, le=64, description="how many channels of each image")
+    rule: Literal["plain", "deconvnet", "guided"] = Field(
+        "guided", description="what rectifiers do to the signal on its way back"
+    )
+
+
+@register
+class Channels(Method[ChannelsParameters]):
+    """For each image the ``top`` channels by their strongest unit, each with that unit's signal.
+
+    Units of a rectified layer are read before their rectifier: the order is the same, and those that
+    a ReLU6 has saturated, whose own gradient is zero, still show what excites them.
+
+    ``signal`` (main) is what arrives at the input from the strongest unit alone, everything else in
+    the layer left out: N x top x the input's shape. ``channel``, ``value`` and ``position`` say which
+    unit it is, ``boxes`` which part of the input it sees (top, left, bottom, right, in pixels).
+    """
+
+    name = "channels"
+    summary = "the channels that an image excites most, with the pattern each reacts to"
+    paper = Paper(
+        "Zeiler & Fergus 2014; Springenberg et al. 2015",
+        "figure 2; figure 3",
+        "https://arxiv.org/abs/1412.6806",
+    )
+    kind = "crops"
+    Parameters = ChannelsParameters
+    gradients = True
+
+    def run(self, job: Job[ChannelsParameters]) -> Result:
+        """One forward for the values, then one backward for each of the chosen units."""
+        import numpy as np
+
+        from convlens.instrument.gradients import unit_gradients
+
+        model, array = job.model, job.images.array
+        asked = _layer(model, job.parameters.layer)
+        layer = _before_rectifier(model, asked)
+        value = model.runner.run({model.source.name: array}, [layer.name], job.batch_size)[layer.name]
+        assert layer.channel_axis is not None
+        moved = np.moveaxis(value, layer.channel_axis, 1)
+        flat = moved.reshape(*moved.shape[:2], -1)
+        top = min(job.parameters.top, flat.shape[1])
+        channel = np.argsort(-flat.max(axis=2), axis=1, kind="stable")[:, :top]
+        best = np.take_along_axis(flat, channel[:, :, None], axis=1)
+        place = best.argmax(axis=2)
+        strength = best.max(axis=2)
+        position = np.stack(np.unravel_index(place, moved.shape[2:]), axis=-1)
+        units = np.concatenate([channel[..., None], position], axis=-1).reshape(len(array) * top, -1)
+        units = units[:, _order(layer.channel_axis, value.ndim)]
+        signal = unit_gradients(
+            model,
+            np.repeat(array, top, axis=0),
+            layer,
+            units,
+            job.parameters.rule,
+            job.batch_size,
+            job.advance,
+        ).reshape(len(array), top, *array.shape[1:])
+        extent = [array.shape[axis] for axis in model.source.spatial]
+        assert layer.field is not None
+        boxes = np.zeros((len(array), top, 4), np.int64)
+        for i in range(len(array)):
+            for k in range(top):
+                spans = layer.field.box(position[i, k].tolist(), extent)
+                (t, b), (le, r) = spans if len(spans) == 2 else ((0, 1), spans[0])
+                boxes[i, k] = t, le, b, r
+        rows = tuple(
+            {
+                "image": name,
+                "layer": asked.alias,
+                "channel": int(channel[i, k]),
+                "value": float(strength[i, k]),
+                "position": position[i, k].tolist(),
+            }
+            for i, name in enumerate(job.images.names)
+            for k in range(top)
+        )
+        return Result(
+            method=self.name,
+            kind=self.kind,
+            main="signal",
+            arrays={
+                "signal": signal,
+                "channel": channel,
+                "value": strength,
+                "position": position,
+                "boxes": boxes,
+            },
+            units={
+                "signal": "signal at the input",
+                "value": "activation before the rectifier",
+                "channel": "index",
+                "position": "index along the layer's spatial axes",
+                "boxes": "pixels",
+            },
+            images=job.images.names,
+            views=job.images.views,
+            rows=rows,
+            hints={
+                "layout": model.source.layout,
+                "channels": model.card.input.channels or "RGB",
+                "each": [
+                    {"labels": [f"{channel[i, k]}: {strength[i, k]:.3g}" for k in range(top)]}
+                    for i in range(len(array))
+                ],
+                "title": f"strongest channels of {asked.alias} ({job.parameters.rule})",
+            },
+        )
+
+    def plan(self, model: Model) -> Sequence[Step]:
+        """One step, at the layer that is chosen by default."""
+        if not model.source.image or not spatial_rectifiers(model):
+            return ()
+        text = (
+            "The channels that each photo excites most. Above: the part of the photo that the strongest unit "
+            "sees. Below: what in it excites the unit. The number is the channel and its activation."
+        )
+        return (Step("What its strongest channels react to", 60, "strongest channels", {}, text),)
+
+
+def _layer(model: Model, name: str | None) -> Layer:
+    """The layer asked for; without one the deepest whose units see less than the whole image."""
+    if name is not None:
+        layer = model.layers.find(name)
+        if layer.field is None or not layer.spatial_axes:
+            raise LayerError(
+                f"layer {layer.alias!r} keeps no place for its units; expected one before the dense part"
+            )
+        return layer
+    known = spatial_rectifiers(model)
+    if not known:
+        raise LayerError("the model has no layer whose units have a place in the image")
+    size = [s or 224 for s in model.source.size]
+    partial = [
+        layer
+        for layer in known
+        if layer.field and all(s is not None and s < n for s, n in zip(layer.field.size, size, strict=True))
+    ]
+    return partial[-1] if partial else known[0]
+
+
+def _before_rectifier(model: Model, layer: Layer) -> Layer:
+    rectifier = find_rectifiers(model.graph).get(layer.name)
+    source = model.layers.get(rectifier.source) if rectifier is not None else None
+    return source if source is not None and source.spatial_axes == layer.spatial_axes else layer
+
+
+def _order(channel_axis: int, rank: int) -> list[int]:
+    """Columns of (channel, position...) in the order of the layer's axes after the batch."""
+    rest = iter(range(1, rank - 1))
+    return [0 if axis == channel_axis else next(rest) for axis in range(1, rank)]

@@ -1,0 +1,308 @@
+"""``occlusion``: how the target changes when a patch of the input is hidden, place by place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal
+
+from convlens.errors import ParameterError
+from convlens.registry import Field, Finding, Images, Job, Method, Paper, Parameters, Step, register
+from convlens.results import Result
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convlens.model import Model
+    from convlens.targets import Target
+
+_LISTED = 3  # places listed in each direction
+_AXES = ("rows", "columns", "slices")
+_PIXELS = {"0": 0.0, "255": 255.0, "grey": 127.5}
+
+
+class OcclusionParameters(Parameters):
+    """What ``occlusion`` can be told."""
+
+    patch: int | None = Field(
+        None,
+        ge=1,
+        description="side of the hidden square; a seventh of the shorter side by default",
+        json_schema_extra={"unit": "pixels"},
+    )
+    stride: int | None = Field(
+        None,
+        ge=1,
+        description="step from one position to the next; half the patch by default",
+        json_schema_extra={"unit": "pixels"},
+    )
+    fill: Literal["grey", "0", "255", "mean", "blur"] = Field(
+        "grey",
+        description="what the patch is filled with: a pixel value, the mean colour, or the image blurred",
+    )
+
+
+@register
+class Occlusion(Method[OcclusionParameters]):
+    """Hide each patch in turn and read the target again, on onnxruntime.
+
+    ``map`` (main) is the target with the patch at each position: for a class its probability, else
+    its score; N x rows x columns. ``drop`` is what the target lost, averaged over the patches that
+    cover a pixel: positive where hiding lowers the target, negative where hiding raises it.
+    ``baseline`` is the target of the whole image. ``rows_at`` and ``columns_at`` are the first pixels
+    of the positions. The last position of each axis is moved in so that the border is covered too.
+    """
+
+    name = "occlusion"
+    summary = "how the target changes when a patch is hidden"
+    paper = Paper("Zeiler & Fergus 2014", "section 4.2, figure 7", "https://arxiv.org/abs/1311.2901")
+    kind = "map"
+    Parameters = OcclusionParameters
+    target = True
+
+    def run(self, job: Job[OcclusionParameters]) -> Result:
+        """Every position of every image, in batches of masked copies made while the model runs."""
+        import numpy as np
+
+        assert job.target is not None
+        images, axes = job.images, job.model.source.spatial
+        extent = [images.array.shape[axis] for axis in axes]
+        patch = job.parameters.patch or max(1, min(extent) // 7)
+        stride = job.parameters.stride or max(1, patch // 2)
+        if patch > min(extent):
+            raise ParameterError(
+                f"patch is {patch}; expected at most {min(extent)}, the input's shorter side"
+            )
+        starts = [[*range(0, size - patch, stride), size - patch] for size in extent]
+        places = list(product(*starts))
+        fill = filling(job.model, images, job.parameters.fill, patch)
+        base, grids, drops = np.zeros(len(images)), [], []
+        for index in range(len(images)):
+            read, names = _reader(job.model, job.target.of(index))
+            whole = {job.model.source.name: images.array[index : index + 1]}
+            base[index] = read(job.model.runner.run(whole, names))[0]
+            found: list[NDArray[Any]] = []
+            batches = _masked(job.model.source.name, images.array[index], fill[index], axes, places, patch)
+            for values in job.model.runner.stream(batches(job.batch_size), names):
+                found.append(read(values))
+                done = index + sum(map(len, found)) / len(places)
+                job.advance(done / len(images))
+            hidden = np.concatenate(found)
+            grids.append(hidden.reshape([len(s) for s in starts]))
+            drops.append(_spread(base[index] - hidden, places, extent, patch))
+        grid, drop = np.stack(grids), np.stack(drops)
+        at = {f"{name}_at": np.array(s) for name, s in zip(_AXES, starts, strict=False)}
+        what = "probability" if job.target.kind in ("class", "predicted") else "score"
+        rows = tuple(
+            row
+            for i, name in enumerate(images.names)
+            for row in _extremes(name, float(base[i]), grid[i], starts, patch)
+        )
+        return Result(
+            method=self.name,
+            kind=self.kind,
+            main="map",
+            arrays={
+                "map": grid,
+                "drop": drop,
+                "baseline": base,
+                **at,
+            },
+            units={"map": what, "drop": f"{what} lost", "baseline": what, **dict.fromkeys(at, "pixels")},
+            images=images.names,
+            views=images.views,
+            rows=rows,
+            shared=tuple(at),
+            how={"patch": patch, "stride": stride, "positions": len(places)},
+            hints={
+                "draw": [
+                    {
+                        "array": "drop",
+                        "style": "overlay" if images.views is not None else "map",
+                        "label": f"{what} lost when hidden (blue: gained)",
+                    }
+                ],
+                "layout": "NCHW",
+                "each": [
+                    {
+                        "title": f"occlusion of {job.target.words(i)} (patch {patch}, stride {stride})",
+                        "short": f"{job.target.words(i)}; patch {patch}, stride {stride} pixels",
+                        "marks": _marks(rows, name),
+                    }
+                    for i, name in enumerate(images.names)
+                ],
+            },
+        )
+
+    def plan(self, model: Model) -> Sequence[Step]:
+        """Once, for the predicted class."""
+        if model.classes is None:
+            return ()
+        text = (
+            "A grey square is moved over the photo. Red: hiding this costs the class probability, so the "
+            "model uses it. Blue: hiding this raises the probability, so the model is distracted by it. "
+            "The boxes mark the largest fall and the largest rise."
+        )
+        return (Step("What happens when a part is hidden", 40, "occlusion", {}, text),)
+
+    def findings(self, result: Result) -> Sequence[Finding]:
+        """Where the target hangs on, and where it is disturbed."""
+        found = []
+        extent = result.arrays["drop"].shape[1:]
+        for index, name in enumerate(result.images):
+            base = float(result.arrays["baseline"][index])
+            rows = [row for row in result.rows if row["image"] == name]
+            falls = [row for row in rows if row["effect"] == "falls"]
+            rises = [row for row in rows if row["effect"] == "rises"]
+            if falls and base > 0 and -falls[0]["change"] > 0.2 * base:
+                text = f"{name}: the decision hangs most on {_box_text(falls[0], extent)}."
+                evidence = f"hiding it takes the target from {base:.2f} to {falls[0]['value']:.2f}"
+                found.append(Finding("note", text, evidence, index))
+            elif base > 0:
+                text = f"{name}: no single patch matters much; the evidence is spread or redundant."
+                largest = -falls[0]["change"] if falls else 0.0
+                found.append(Finding("note", text, f"largest fall {largest:.2f} of {base:.2f}", index))
+            if rises and rises[0]["change"] > 0.1:
+                text = f"{name}: something at {_box_text(rises[0], extent)} speaks against the class."
+                evidence = f"hiding it raises the target from {base:.2f} to {rises[0]['value']:.2f}"
+                found.append(Finding("attention", text, evidence, index))
+        return found
+
+
+def _reader(
+    model: Model, target: Target
+) -> tuple[Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]], list[str]]:
+    """How the target is read from the values of a batch, and which values that takes."""
+    import numpy as np
+
+    classes = model.classes
+    if target.kind in ("class", "predicted") and classes is not None:
+        name = classes.name
+        return lambda values: np.asarray(classes.probabilities(values[name])[:, target.index]), [name]
+    names = list(target.needs(model.graph.outputs))
+    return lambda values: np.asarray(target.score(values), dtype=np.float64), names
+
+
+def filling(model: Model, images: Images, fill: str, patch: int) -> NDArray[Any]:
+    """What patches are filled with, in the shape of the batch and in the model's own numbers.
+
+    Raises:
+        CardError: a pixel value is asked for and no card says what pixels become.
+    """
+    import numpy as np
+
+    array, axes = images.array, model.source.spatial
+    if fill in _PIXELS:
+        channels = 1 if model.preprocess.channels == "GRAY" else 3
+        pixel = model.preprocess.array(np.full((1, 1, 1, channels), _PIXELS[fill]))
+        return np.broadcast_to(pixel.astype(array.dtype), array.shape)
+    if fill == "mean":
+        mean = array.mean(axis=axes, keepdims=True, dtype=np.float64)
+        return np.broadcast_to(mean.astype(array.dtype), array.shape)
+    blurred = array.astype(np.float64)
+    for axis in axes:
+        blurred = _blur(blurred, axis, patch / 2)
+    return blurred.astype(array.dtype)
+
+
+def _blur(array: NDArray[Any], axis: int, sigma: float) -> NDArray[Any]:
+    """A Gaussian along one axis, the border repeated."""
+    import numpy as np
+
+    reach = max(1, round(3 * sigma))
+    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    taps /= taps.sum()
+    pads = [(reach, reach) if a == axis else (0, 0) for a in range(array.ndim)]
+    padded = np.pad(array, pads, mode="edge")
+    length = array.shape[axis]
+    parts = (tap * padded.take(range(i, i + length), axis=axis) for i, tap in enumerate(taps))
+    return np.asarray(sum(parts))
+
+
+def _masked(
+    source: str,
+    image: NDArray[Any],
+    fill: NDArray[Any],
+    axes: Sequence[int],
+    places: Sequence[tuple[int, ...]],
+    patch: int,
+) -> Callable[[int], Iterator[dict[str, NDArray[Any]]]]:
+    """Batches of the image with the patch at each place, made one at a time."""
+    import numpy as np
+
+    def batches(size: int) -> Iterator[dict[str, NDArray[Any]]]:
+        for at in range(0, len(places), size):
+            chunk = places[at : at + size]
+            batch = np.repeat(image[None], len(chunk), axis=0)
+            for row, place in enumerate(chunk):
+                window: list[slice] = [slice(None)] * image.ndim
+                for axis, start in zip(axes, place, strict=True):
+                    window[axis - 1] = slice(start, start + patch)
+                batch[row][tuple(window)] = fill[tuple(window)]
+            yield {source: batch}
+
+    return batches
+
+
+def _spread(
+    drop: NDArray[Any], places: Sequence[tuple[int, ...]], extent: Sequence[int], patch: int
+) -> NDArray[Any]:
+    """What each patch lost, averaged over the patches that cover a pixel; 0 where none does."""
+    import numpy as np
+
+    total, count = np.zeros(extent), np.zeros(extent)
+    for lost, place in zip(drop, places, strict=True):
+        window = tuple(slice(start, start + patch) for start in place)
+        total[window] += lost
+        count[window] += 1
+    return np.asarray(total / np.maximum(count, 1))
+
+
+def _extremes(
+    name: str, base: float, grid: NDArray[Any], starts: Sequence[Sequence[int]], patch: int
+) -> Iterator[dict[str, Any]]:
+    """The places where hiding lowers and raises the target most, none overlapping another."""
+    import numpy as np
+
+    change = grid - base
+    for effect, order in (
+        ("falls", np.argsort(change, axis=None)),
+        ("rises", np.argsort(-change, axis=None)),
+    ):
+        chosen: list[tuple[int, ...]] = []
+        for flat in order:
+            at = tuple(int(i) for i in np.unravel_index(int(flat), grid.shape))
+            value = float(change[at])
+            if len(chosen) == _LISTED or (value >= 0 if effect == "falls" else value <= 0):
+                break
+            place = tuple(starts[axis][i] for axis, i in enumerate(at))
+            if all(any(abs(a - b) >= patch for a, b in zip(place, o, strict=True)) for o in chosen):
+                chosen.append(place)
+                yield {
+                    "image": name,
+                    "effect": effect,
+                    "from": list(place),
+                    "to": [start + patch for start in place],
+                    "value": float(grid[at]),
+                    "change": value,
+                }
+
+
+def _marks(rows: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
+    """The strongest place in each direction, as boxes for the picture."""
+    first: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        if row["image"] == name:
+            first.setdefault(row["effect"], row)
+    return [{"from": row["from"], "to": row["to"], "effect": effect} for effect, row in first.items()]
+
+
+def _box_text(row: Mapping[str, Any], extent: Sequence[int]) -> str:
+    axes = ("rows", "columns") if len(row["from"]) == 2 else ("samples",)
+    spans = list(zip(axes, row["from"], row["to"], strict=False))
+    exact = ", ".join(f"{axis} {a} to {b - 1}" for axis, a, b in spans)
+    if len(spans) != 2:
+        return exact
+    thirds = [min(2, int(1.5 * (a + b) / size)) for (_, a, b), size in zip(spans, extent, strict=True)]
+    where = f"{('upper', 'middle', 'lower')[thirds[0]]} {('left', 'centre', 'right')[thirds[1]]}"
+    return f"the {where} ({exact})"

@@ -1,0 +1,77 @@
+"""Numbers to colours: perceptually uniform maps (Crameri, Shephard & Heron 2020), diverging where signed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAPS = {"signed": "vik", "strength": "lipari", "activation": "lipari"}
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """From ``low`` to ``high``, what the numbers are, and in which colours."""
+
+    low: float
+    high: float
+    label: str
+    colours: str = "strength"
+
+    def ends(self) -> tuple[str, str]:
+        """The two ends as text."""
+        return number(self.low), number(self.high)
+
+
+def number(value: float) -> str:
+    """A number as short as it can be said: three digits, a sign where it is a difference."""
+    return f"{value:.3g}"
+
+
+def symmetric(values: NDArray[Any], label: str, percentile: float = 99.5) -> Scale:
+    """A signed scale around zero; a few outliers may saturate so that the rest can be seen."""
+    finite = np.abs(values[np.isfinite(values)])
+    bound = float(np.percentile(finite, percentile)) if finite.size else 0.0
+    bound = bound or float(finite.max(initial=0.0)) or 1.0
+    return Scale(-bound, bound, label, "signed")
+
+
+def positive(values: NDArray[Any], label: str, percentile: float = 99.5) -> Scale:
+    """A scale from zero up."""
+    finite = values[np.isfinite(values)]
+    high = float(np.percentile(finite, percentile)) if finite.size else 0.0
+    high = high if high > 0 else float(finite.max(initial=0.0))
+    return Scale(0.0, high if high > 0 else 1.0, label)
+
+
+def paint(values: NDArray[Any], scale: Scale) -> NDArray[np.uint8]:
+    """Numbers (any shape) as RGB, 8 bits, with a last axis of three. What is not finite is grey."""
+    share = (np.nan_to_num(values, nan=scale.low) - scale.low) / (scale.high - scale.low)
+    index = np.clip(np.rint(share * 255), 0, 255).astype(np.uint8)
+    painted = table(MAPS[scale.colours])[index]
+    painted[~np.isfinite(values)] = 128
+    return np.asarray(painted, dtype=np.uint8)
+
+
+@cache
+def table(name: str) -> NDArray[np.uint8]:
+    """256 colours of one of Crameri's maps."""
+    from cmcrameri import cm
+
+    colours = getattr(cm, name)(np.arange(256))[:, :3]
+    return np.asarray(np.rint(colours * 255), dtype=np.uint8)
+
+
+def css(scale: Scale, stops: int = 16) -> str:
+    """The scale as a CSS gradient, from low to high."""
+    picks = paint(np.linspace(scale.low, scale.high, stops), scale)
+    return f"linear-gradient(to right, {', '.join(f'rgb({r},{g},{b})' for r, g, b in picks)})"
+
+
+def as_colour(signal: NDArray[Any], percentile: float = 99.5) -> NDArray[np.uint8]:
+    """A signed colour picture (height x width x 3) with grey as zero, as reconstructions are shown."""
+    bound = float(np.percentile(np.abs(signal), percentile)) or float(np.abs(signal).max()) or 1.0
+    return np.asarray(np.clip(np.rint(127.5 + 127.5 * signal / bound), 0, 255), dtype=np.uint8)

@@ -1,0 +1,108 @@
+"""Kind ``map``: numbers over the input, on their own, as colours, or laid over the photo.
+
+``hints["draw"]`` lists what is drawn: ``array``, ``style`` (``map``, ``colour`` or ``overlay``),
+``reduction`` (``max``, ``mean`` or ``signed``, for arrays with channels) and ``label``.
+``hints["each"]`` gives each image's ``title`` and, for overlays, ``marks``: boxes to draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from convlens.pictures.colour import Scale, as_colour, paint, positive, symmetric
+from convlens.pictures.layout import channels_last, photo
+from convlens.pictures.picture import Picture, enlarge, slug
+
+if TYPE_CHECKING:
+    from convlens.results import Result
+
+_SIDE = 224  # smaller maps are enlarged to it
+
+
+def draw(result: Result) -> Iterator[Picture]:
+    """What the Result's hints ask for, image by image."""
+    for index, name in enumerate(result.images):
+        for entry in result.hints["draw"]:
+            yield _one(result, index, name, entry)
+
+
+def _one(result: Result, index: int, name: str, entry: Mapping[str, Any]) -> Picture:
+    values = result.arrays[entry["array"]][index].astype(np.float64)
+    layout, colours = result.hints.get("layout", "NCHW"), result.hints.get("channels", "RGB")
+    own = result.hints["each"][index]
+    title = own["title"]
+    stem = slug(f"{name.rsplit('.', 1)[0]}-{entry['style']}")
+    if entry["style"] == "colour":
+        pixels = as_colour(channels_last(values, layout, colours))
+        if pixels.shape[2] == 1:
+            pixels = pixels.repeat(3, axis=2)
+        image = enlarge(Image.fromarray(pixels[..., :3]), _SIDE)
+        alt = f"{title} for {name} as a colour picture; grey means no signal."
+        return Picture(stem, image, f"{title}, {name}", alt, None, index, "signed, in the photo's colours")
+    flat = reduce(values, entry.get("reduction", "signed"), layout)
+    label = entry["label"]
+    signed = entry.get("reduction", "signed") == "signed"
+    scale = symmetric(flat, label) if signed else positive(flat, label)
+    if entry.get("bound"):
+        scale = Scale(-entry["bound"], entry["bound"], label, "signed")
+    if entry["style"] == "overlay" and result.views is not None:
+        image = overlay(flat, scale, result.views[index])
+        _mark(image, own.get("marks", ()))
+    else:
+        image = Image.fromarray(paint(flat, scale))
+    alt = f"{title} for {name}: {_places(flat, scale)}"
+    return Picture(stem, enlarge(image, _SIDE), f"{title}, {name}", alt, scale, index, own.get("short", ""))
+
+
+def reduce(values: NDArray[Any], reduction: str, layout: str) -> NDArray[Any]:
+    """One number a pixel: the largest or mean magnitude over the channels, or their signed sum."""
+    if values.ndim == 2:
+        return values
+    moved = channels_last(values, layout)
+    if reduction == "max":
+        return np.asarray(np.abs(moved).max(axis=-1))
+    return np.asarray(np.abs(moved).mean(axis=-1) if reduction == "mean" else moved.sum(axis=-1))
+
+
+def overlay(values: NDArray[Any], scale: Scale, view: NDArray[Any]) -> Image.Image:
+    """The map over the photo in grey: the stronger the number, the less of the photo shows."""
+    grey = np.asarray(photo(view).convert("L"), dtype=np.float64)
+    if grey.shape != values.shape:
+        resized = Image.fromarray(values.astype(np.float32)).resize(
+            (grey.shape[1], grey.shape[0]), Image.Resampling.BILINEAR
+        )
+        values = np.asarray(resized, dtype=np.float64)
+    share = np.clip(np.abs(values) / max(abs(scale.low), abs(scale.high)), 0, 1)[..., None]
+    base = (110 + 0.5 * grey)[..., None]  # lightened, so that dark fur cannot pass for a strong number
+    mixed = base * (1 - 0.85 * share) + paint(values, scale) * (0.85 * share)
+    return Image.fromarray(np.clip(np.rint(mixed), 0, 255).astype(np.uint8))
+
+
+def _mark(image: Image.Image, marks: Sequence[Mapping[str, Any]]) -> None:
+    """Boxes around the strongest places: dark red where the target falls, dark blue where it rises."""
+    pen = ImageDraw.Draw(image)
+    for mark in marks:
+        (top, left), (bottom, right) = mark["from"], mark["to"]
+        colour = (120, 20, 10) if mark["effect"] == "falls" else (10, 40, 120)
+        pen.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=2)
+
+
+def _places(values: NDArray[Any], scale: Scale) -> str:
+    """Where the extremes lie, in words."""
+    row, column = np.unravel_index(int(np.argmax(values)), values.shape)
+    text = f"largest value {values.max():.3g} in the {_region(row, column, values.shape)}"
+    if scale.colours == "signed":
+        row, column = np.unravel_index(int(np.argmin(values)), values.shape)
+        text += f", smallest {values.min():.3g} in the {_region(row, column, values.shape)}"
+    return text + "."
+
+
+def _region(row: Any, column: Any, shape: tuple[int, ...]) -> str:
+    vertical = ("upper", "middle", "lower")[min(2, int(3 * row / shape[0]))]
+    horizontal = ("left", "centre", "right")[min(2, int(3 * column / shape[1]))]
+    return "centre" if (vertical, horizontal) == ("middle", "centre") else f"{vertical} {horizontal}"

@@ -1,0 +1,82 @@
+"""One picture: pixels, what they show in words, and the legend that gives the colours a meaning."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from convlens.pictures.colour import Scale, paint
+
+_MARGIN = 10
+_INK = (34, 34, 40)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn Result, or a part of one.
+
+    Attributes:
+        name: for file names; unique in its Result.
+        image: the pixels, RGB.
+        caption: what it is, a few words.
+        alt: what can be seen, for those who cannot see it.
+        scale: colour scale with unit, None where the colours are the photo's own.
+        short: what it is, where the method and the image are said already.
+        index: which image of the Result it belongs to, None where it is about the model.
+    """
+
+    name: str
+    image: Image.Image
+    caption: str
+    alt: str
+    scale: Scale | None = None
+    index: int | None = None
+    short: str = ""
+
+    def composed(self) -> Image.Image:
+        """The picture with its caption above and its legend below, for a file that stands alone."""
+        width = max(self.image.width, 280)
+        lines = textwrap.wrap(self.caption, max(20, int(width / 7)))
+        top = _MARGIN + 17 * len(lines) + 4
+        bottom = 60 if self.scale is not None else _MARGIN
+        sheet = Image.new("RGB", (width + 2 * _MARGIN, top + self.image.height + bottom), "white")
+        pen = ImageDraw.Draw(sheet)
+        for row, line in enumerate(lines):
+            pen.text((_MARGIN, _MARGIN + 17 * row), line, fill=_INK, font=font(13))
+        sheet.paste(self.image, (_MARGIN, top))
+        if self.scale is not None:
+            _legend(sheet, pen, self.scale, top + self.image.height + 8, width)
+        return sheet
+
+
+def _legend(sheet: Image.Image, pen: ImageDraw.ImageDraw, scale: Scale, y: int, width: int) -> None:
+    ramp = np.linspace(scale.low, scale.high, width)[None, :].repeat(10, axis=0)
+    sheet.paste(Image.fromarray(paint(ramp, scale)), (_MARGIN, y))
+    low, high = scale.ends()
+    pen.text((_MARGIN, y + 12), low, fill=_INK, font=font(12))
+    pen.text((_MARGIN + width - pen.textlength(high, font(12)), y + 12), high, fill=_INK, font=font(12))
+    pen.text((_MARGIN, y + 28), scale.label, fill=_INK, font=font(12))
+
+
+@cache
+def font(size: int) -> Any:
+    """Pillow's own scalable font."""
+    return ImageFont.load_default(size)
+
+
+def slug(text: str) -> str:
+    """Text as a part of a file name: letters, digits, dots and dashes."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") or "x"
+
+
+def enlarge(image: Image.Image, shortest: int, smooth: bool = False) -> Image.Image:
+    """``image`` scaled up by a whole factor until its shorter side is at least ``shortest`` pixels."""
+    factor = max(1, -(-shortest // min(image.size)))
+    how = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
+    return image.resize((image.width * factor, image.height * factor), how) if factor > 1 else image
