@@ -1,0 +1,279 @@
+"""The main job: every method that has something to say about a model, on some photos, in one report.
+
+Which methods run, in which order and with which settings is theirs to say (``Method.plan``); nothing
+here knows one by name. Work is done in parts, a step of a method on a few photos each. A finished part
+is on disk before the next one starts, so an audit that was interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convlens import cache, registry
+from convlens.classes import Classes
+from convlens.errors import ConvLensError, ImageError, OutputError, UncertifiedError
+from convlens.graph.layers import total_macs
+from convlens.registry import Finding, Images, Method, Step
+from convlens.results import Result, merge, plain, write
+
+if TYPE_CHECKING:
+    from convlens.model import Model
+
+_GROUP = 4  # photos in one part
+_STATE = "unfinished.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One step of the audit, done."""
+
+    key: str
+    method: Method[Any]
+    step: Step
+    result: Result
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an audit leaves: the report, and what is in it as plain data."""
+
+    report: Path
+    record: Mapping[str, Any]
+
+    @property
+    def findings(self) -> Sequence[Mapping[str, Any]]:
+        """Every finding with its evidence."""
+        found: Sequence[Mapping[str, Any]] = self.record["findings"]
+        return found
+
+    @property
+    def skipped(self) -> Sequence[Mapping[str, Any]]:
+        """Images that could not be decoded, with the reason."""
+        found: Sequence[Mapping[str, Any]] = self.record["skipped"]
+        return found
+
+
+def audit(
+    model: Model,
+    paths: Sequence[Path],
+    output: Path,
+    *,
+    batch_size: int = 8,
+    seed: int = 0,
+    allow_uncertified: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[float], None] = lambda _share: None,
+) -> Outcome:
+    """Audit ``model`` on the photos at ``paths`` and write the report into ``output``.
+
+    Args:
+        model: what is audited; its card has to say how photos go in.
+        paths: photos; those that cannot be decoded are named in the report.
+        output: folder; new, empty, or with the unfinished audit of the very same job.
+        batch_size: images in one forward.
+        seed: for everything random.
+        allow_uncertified: go on although the certificate fails; the report says so.
+        overwrite: start afresh in a folder that holds something.
+        progress: called with the share that is done.
+
+    Raises:
+        UnsupportedError: the model takes no photos.
+        CardError: the card does not say how photos go in.
+        OutputError: the folder holds something else.
+        ImageError: none of the photos can be decoded.
+        UncertifiedError: the certificate failed.
+    """
+    words = model.preprocess.words()
+    steps = _steps(model)
+    key = _key(model, paths, steps, seed, allow_uncertified)
+    _claim(output, key, overwrite)
+    images, unread = model.readable(paths)
+    if images is None:
+        shutil.rmtree(output)
+        raise ImageError(f"none of the {len(paths)} images could be decoded; nothing was written")
+    certificate = model.certificate()
+    if not certificate.passed and not allow_uncertified:
+        shutil.rmtree(output)
+        raise UncertifiedError(f"{certificate.words()} --allow-uncertified audits it all the same")
+    total = sum(1 if not method.images else len(images) for method, _ in steps)
+    done = 0
+    entries = []
+    for number, (method, step) in enumerate(steps):
+        stem = f"{number:02d}-{method.name}"
+        parts = []
+        for part, group in _groups(images if method.images else None):
+            weight = len(group) if group is not None else 1
+
+            def advance(share: float, start: int = done, weight: int = weight) -> None:
+                progress((start + share * weight) / total)
+
+            parts.append(
+                _part(
+                    output / "results",
+                    f"{stem}-{part}",
+                    lambda method=method, step=step, group=group, advance=advance: model.run(  # type: ignore[misc]
+                        method.name,
+                        group,
+                        batch_size=batch_size,
+                        seed=seed,
+                        allow_uncertified=allow_uncertified,
+                        progress=advance,
+                        **step.parameters,
+                    ),
+                )
+            )
+            done += weight
+            progress(done / total)
+        result = merge(parts)
+        entries.append(Entry(stem, method, step, result, tuple(method.findings(result))))
+    skipped = [{"image": path.name, "reason": reason} for path, reason in unread]
+    record = _record(model, words, entries, skipped, images)
+    _finish(output, record, entries, images)
+    return Outcome(output / "index.html", record)
+
+
+def _steps(model: Model) -> list[tuple[Method[Any], Step]]:
+    found = [(method, step) for method in registry.methods().values() for step in method.plan(model)]
+    return sorted(found, key=lambda pair: (pair[1].order, pair[1].section))
+
+
+def _groups(images: Images | None) -> Iterator[tuple[int, Images | None]]:
+    if images is None:
+        yield 0, None
+        return
+    for part, start in enumerate(range(0, len(images), _GROUP)):
+        views = images.views[start : start + _GROUP] if images.views is not None else None
+        stop = start + _GROUP
+        yield part, Images(images.array[start:stop], images.names[start:stop], views)
+
+
+def _part(folder: Path, stem: str, make: Callable[[], Result]) -> Result:
+    """A finished part from disk, else made and put there."""
+    try:
+        return Result.load(folder, stem)
+    except ConvLensError:
+        result = make()
+        result.save(folder, stem, pictures=False)
+        return Result.load(folder, stem)
+
+
+def _key(
+    model: Model,
+    paths: Sequence[Path],
+    steps: Sequence[tuple[Method[Any], Step]],
+    seed: int,
+    allow_uncertified: bool,
+) -> str:
+    """What makes two audits the same job: model, card, photos, steps, code and versions."""
+    photos = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
+    planned = [(method.name, asdict(step)) for method, step in steps]
+    card = model.card.model_dump()
+    return cache.key_of(
+        model.sha256, card, photos, planned, seed, allow_uncertified, cache.versions(), cache.sources()
+    )
+
+
+def _claim(output: Path, key: str, overwrite: bool) -> None:
+    """Make the folder this job's own, or find it half done.
+
+    Raises:
+        OutputError: it holds something else.
+    """
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"{output}: is a file; expected a folder for the report")
+    held = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    state = output / _STATE
+    if held and not overwrite:
+        try:
+            same = json.loads(state.read_text(encoding="utf-8"))["key"] == key
+        except (OSError, ValueError, KeyError, TypeError):
+            same = False
+        if same:
+            return
+        what = "holds the unfinished audit of another job" if _STATE in held else "is not empty"
+        raise OutputError(f"{output}: {what} and was left as it is; choose another folder, or --overwrite")
+    if held:
+        for name in ("results", "pictures"):
+            shutil.rmtree(output / name, ignore_errors=True)
+        for name in ("index.html", "audit.json"):
+            (output / name).unlink(missing_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
+    write(state, lambda file: file.write(json.dumps({"key": key}).encode()))
+
+
+def _record(
+    model: Model,
+    words: str,
+    entries: Sequence[Entry],
+    skipped: Sequence[Mapping[str, str]],
+    images: Images,
+) -> dict[str, Any]:
+    layers = model.layers
+    known = {layer.op for layer in layers}
+    rare = sorted(op for op in known if "." in op or (layers.of_kind("other") and op in _others(model)))
+    certificate = model.certificate()
+    classes: Classes | None = model.classes
+    return {
+        "model": {
+            "name": model.name,
+            "file": model.path.name,
+            "sha256": model.sha256,
+            "producer": model.graph.producer,
+            "opsets": dict(model.graph.opsets),
+            "layers": len(layers),
+            "parameters": sum(layer.parameters for layer in layers),
+            "macs": total_macs(layers),
+            "input": {
+                "name": model.source.name,
+                "shape": list(model.source.shape or ()),
+                "layout": model.source.layout,
+            },
+            "outputs": {name: list(model.graph.value(name).shape or ()) for name in model.graph.outputs},
+            "classes": classes.count if classes is not None else None,
+            "licence": model.card.model.licence,
+            "unusual": rare,
+        },
+        "certificate": {**certificate.summary(), "words": certificate.words()},
+        "card": {"words": words, **model.card.model_dump(exclude={"output"})},
+        "images": list(images.names),
+        "skipped": list(skipped),
+        "findings": [
+            {**asdict(finding), "method": entry.method.name, "step": entry.key}
+            for entry in entries
+            for finding in entry.findings
+        ],
+        "results": [
+            {"step": entry.key, "title": entry.step.title, **entry.result.record()} for entry in entries
+        ],
+        "layers": [layer.record() for layer in layers],
+        "versions": cache.versions(),
+        "seed": entries[0].result.how["seed"] if entries else 0,
+    }
+
+
+def _others(model: Model) -> set[str]:
+    return {layer.op for layer in model.layers.of_kind("other")}
+
+
+def _finish(output: Path, record: Mapping[str, Any], entries: Sequence[Entry], images: Images) -> None:
+    """Pictures, page and JSON; the mark of an unfinished audit goes last."""
+    from convlens.report.page import page
+
+    folder = output / "pictures"
+    folder.mkdir(exist_ok=True)
+    for entry in entries:
+        for picture in entry.result.pictures:
+            sheet = picture.composed()
+            write(folder / f"{entry.key}-{picture.name}.png", lambda file, s=sheet: s.save(file, "PNG"))  # type: ignore[misc]
+    html = page(record, entries, images)
+    write(output / "index.html", lambda file: file.write(html.encode()))
+    text = json.dumps(plain(record), indent=1, ensure_ascii=False)
+    write(output / "audit.json", lambda file: file.write(text.encode()))
+    (output / _STATE).unlink(missing_ok=True)

