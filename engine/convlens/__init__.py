@@ -39,14 +39,15 @@ _HOMES = {
     "Session": "convlens.instrument.session",
     "Target": "convlens.targets",
     "load": "convlens.model",
-    "methods": "convlens.registry",
     "register": "convlens.registry",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = sorted([*_HOMES, "methods"])
 
 
 def __getattr__(name: str) -> Any:
+    if name == "methods":
+        return import_module("convlens.methods")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'convlens' has no attribute {name!r}")

@@ -139,7 +139,9 @@ class Card(BaseModel):
                 table = tables.get(str(first["loc"][0]), cls)
                 hint = nearest(str(first["loc"][-1]), table.model_fields)
                 raise CardError(f"{where}: no setting {place!r}{hint}") from error
-            raise CardError(f"{where}: {place} is {first['input']!r}; {first['msg'].lower()}") from error
+            why = first["msg"].removeprefix("Value error, ")
+            why = why[:1].lower() + why[1:]
+            raise CardError(f"{where}: {place} is {first['input']!r}; {why}") from error
 
     @classmethod
     def beside(cls, model: Path) -> Card | None:

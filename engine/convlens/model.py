@@ -25,7 +25,7 @@ from convlens.preprocess import Preprocess, complete
 from convlens.registry import Images, Job
 from convlens.results import Result
 from convlens.runtime.runner import Runner
-from convlens.targets import Spec, Target, resolve
+from convlens.targets import Spec, Target, need_classes, resolve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -296,12 +296,9 @@ class Model:
         Raises:
             UsageError: the model has no class scores.
         """
-        if self.classes is None:
-            resolve(None, self.graph, self.layers, None)
-        assert self.classes is not None
+        classes = need_classes(self.classes, self.layers, "probabilities asked for, but")
         feeds = {self.source.name: images.array}
-        out = self.runner.run(feeds, [self.classes.name], batch_size)[self.classes.name]
-        return self.classes.probabilities(out)
+        return classes.probabilities(self.runner.run(feeds, [classes.name], batch_size)[classes.name])
 
     def run(
         self,
@@ -361,7 +358,7 @@ class Model:
         self, technique: registry.Method[Any], spec: Spec, batch: Images, batch_size: int
     ) -> Target | None:
         if technique.classes:
-            self.target(None)
+            need_classes(self.classes, self.layers, f"{technique.name} ranks classes, but")
         if not technique.target:
             if spec is not None:
                 raise UsageError(f"{technique.name} takes no target")

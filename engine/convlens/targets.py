@@ -126,10 +126,10 @@ def resolve(spec: Spec, graph: Graph, layers: Layers, classes: Classes | None) -
     if callable(spec):
         return Target("callable", "", getattr(spec, "__name__", "function"), function=spec)
     if spec is None:
-        known = _need_classes(classes, layers, "no target given and")
+        known = need_classes(classes, layers, "no target given and")
         return Target("predicted", known.logits, "the predicted class")
     if isinstance(spec, (int, np.integer)) or re.fullmatch(r"-?\d+", spec.strip()):
-        return _by_index(int(spec), _need_classes(classes, layers, f"class {spec} asked for, but"))
+        return _by_index(int(spec), need_classes(classes, layers, f"class {spec} asked for, but"))
     text = spec.strip().strip("\"'")
     labelled = _by_label(text, classes)
     layer = layers.get(text)
@@ -151,7 +151,12 @@ def resolve(spec: Spec, graph: Graph, layers: Layers, classes: Classes | None) -
     raise TargetError(f"no {what} called {text!r}{nearest(text, options)}")
 
 
-def _need_classes(classes: Classes | None, layers: Layers, lead: str) -> Classes:
+def need_classes(classes: Classes | None, layers: Layers, lead: str) -> Classes:
+    """The class output of a model that must have one.
+
+    Raises:
+        TargetError: it has none; ``lead`` says what for, and the message what to name instead.
+    """
     if classes is None:
         last = layers[-1]
         raise TargetError(

@@ -1,14 +1,14 @@
 """Short names that a person can type, from the long ones that exporters write.
 
 ``/features/features.28/Conv_output_0`` becomes ``features.28``, ``functional_1/block1_conv1/Relu:0``
-becomes ``block1_conv1.relu``, ``conv5_3`` stays what it is, and a bare number becomes ``conv12``.
+becomes ``block1_conv1``, ``conv5_3`` stays what it is, and a bare number becomes ``conv12``.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from convlens.graph.graph import Node
 
@@ -27,18 +27,29 @@ def aliases(nodes: Sequence[Node]) -> dict[str, str]:
     for node in nodes:
         counts[node.op] += 1
         for output in node.outputs:
-            if output:
-                path = paths[output]
-                path = path[skip:] if len(path) > skip else path
-                # another value's ONNX name is no alias: it stands for that value when it is typed
-                own = set() if names[output.lower()] > 1 else {output.lower()}
-                found[output] = _unique(path, node, counts[node.op], taken | (names.keys() - own))
-                taken.add(found[output].lower())
+            if not output:
+                continue
+            path = paths[output]
+            path = path[skip:] if len(path) > skip else path
+            own = output.lower()
+
+            def free(alias: str, own: str = own) -> bool:
+                # the ONNX name of another value stands for that value when it is typed
+                typed = alias.lower()
+                return typed not in taken and (typed not in names or (typed == own and names[own] == 1))
+
+            found[output] = _unique(path, node, counts[node.op], free)
+            taken.add(found[output].lower())
     return found
 
 
+def strip(name: str) -> str:
+    """A value name without what exporters append: ``Relu_1:0`` is ``Relu_1``."""
+    return _NOISE.sub("", _NOISE.sub("", name))
+
+
 def _path(output: str, node: Node) -> list[str]:
-    text = _NOISE.sub("", _NOISE.sub("", output))
+    text = strip(output)
     if _says_nothing(text, node):  # the weights often carry the module's name
         weight = node.input(1)
         stem = re.sub(r"\.(weight|kernel|gamma|w)$", "", weight)
@@ -56,7 +67,7 @@ def _path(output: str, node: Node) -> list[str]:
 
 def _says_nothing(text: str, node: Node) -> bool:
     """Whether a name is only a number, or an exporter's counter such as ``Conv_12`` and ``val_3``."""
-    return re.fullmatch(rf"((onnx::)?({node.op}|val|tensor|x|t)?_?\d+)?", text) is not None
+    return re.fullmatch(rf"((onnx::)?({re.escape(node.op)}|val|tensor|x|t)?_?\d+)?", text) is not None
 
 
 def _common_prefix(paths: list[list[str]]) -> int:
@@ -71,17 +82,17 @@ def _common_prefix(paths: list[list[str]]) -> int:
     return shared
 
 
-def _unique(path: list[str], node: Node, count: int, taken: set[str]) -> str:
+def _unique(path: list[str], node: Node, count: int, free: Callable[[str], bool]) -> str:
     op = node.op.lower()
-    drop_op = len(path) > 1 and re.fullmatch(rf"{op}(_\d+)?", path[-1].lower()) is not None
+    drop_op = len(path) > 1 and re.fullmatch(rf"{re.escape(op)}(_\d+)?", path[-1].lower()) is not None
     base = ".".join(path[:-1] if drop_op else path)
     numbered = f"{op}{count}"
     options = [base, f"{base}.{op}", ".".join(path)] if base else [numbered]
     for option in options:
-        if option and not option.isdigit() and option.lower() not in taken:
+        if option and not option.isdigit() and free(option):
             return option
     stem = options[0] if base else op
     suffix = 2
-    while f"{stem}_{suffix}".lower() in taken:
+    while not free(f"{stem}_{suffix}"):
         suffix += 1
     return f"{stem}_{suffix}"

@@ -10,7 +10,7 @@ from math import prod
 from typing import Any, TypeAlias
 
 from convlens.errors import LayerError, nearest
-from convlens.graph.aliases import aliases
+from convlens.graph.aliases import aliases, strip
 from convlens.graph.fields import Axes, fields
 from convlens.graph.graph import Graph, Node, Shape, Value
 from convlens.graph.rectifiers import find_rectifiers
@@ -105,7 +105,8 @@ class Layers(Sequence[Layer]):
     def __init__(self, layers: Sequence[Layer]) -> None:
         """Keep ``layers`` in their order."""
         self._layers = tuple(layers)
-        self._by_name = {layer.alias.lower(): layer for layer in self._layers}
+        self._by_name = {strip(layer.name): layer for layer in reversed(self._layers)}
+        self._by_name |= {layer.alias.lower(): layer for layer in self._layers}
         self._by_name |= {layer.alias: layer for layer in self._layers}
         self._by_name |= {layer.name: layer for layer in self._layers}
 

@@ -180,15 +180,15 @@ class TorchGraph(nn.Module):
                 rectifier = self.rectifiers.get(name) if gate else None
                 if rectifier is not None and rule is not None:
                     source = held[rectifier.source]
-                    value = gated(source, value, rule, partial(self._replay, rectifier))
+                    value = gated(source, value, rule, partial(self._replay, rectifier, held))
                 held[name] = edits[name](value) if name in edits else value
                 yield name, held[name]
             for name in expired:
                 held.pop(name, None)
 
-    def _replay(self, rectifier: Rectifier, source: Tensor) -> Tensor:
-        """The rectifier once more, as a function of its input alone."""
-        local = {rectifier.source: source}
+    def _replay(self, rectifier: Rectifier, held: Mapping[str, Tensor], source: Tensor) -> Tensor:
+        """The rectifier once more, as a function of its input alone; a computed slope stays as it is."""
+        local = {**held, rectifier.source: source}
         for node in rectifier.nodes:
             step = self._step_of[node.outputs[0]]
             local[node.outputs[0]] = step.call(*(self._read(name, local) for name in step.inputs))

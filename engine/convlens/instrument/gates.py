@@ -19,7 +19,7 @@ class _Gate(torch.autograd.Function):
         del source
         ctx.rule = rule
         ctx.save_for_backward(slope)
-        return value.clone()
+        return value.detach()
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -18,7 +18,10 @@ from convlens.instrument.rules import rule as find_rule
 
 @dataclass
 class Tap:
-    """One value under observation: what it was in the last run, and its gradient after a backward."""
+    """One value under observation: what it was in the last run, and its gradient after a backward.
+
+    ``value`` is None before a run, and after one that did not need it.
+    """
 
     name: str
     value: Tensor | None = None
@@ -67,10 +70,10 @@ class Session:
         self.taps: dict[str, Tap] = {}
         self.input: Tensor | None = None
         self._names = names or (lambda name: name)
-        self._token: Token[tuple[Session, ...]] | None = None
+        self._tokens: list[Token[tuple[Session, ...]]] = []
 
     def __enter__(self) -> Session:
-        self._token = ACTIVE.set((*ACTIVE.get(), self))
+        self._tokens.append(ACTIVE.set((*ACTIVE.get(), self)))
         return self
 
     def __exit__(
@@ -79,9 +82,8 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._token is not None:
-            ACTIVE.reset(self._token)
-            self._token = None
+        if self._tokens:
+            ACTIVE.reset(self._tokens.pop())
 
     def tap(self, name: str) -> Tap:
         """Watch the value of that name or alias from the next run on.
@@ -102,6 +104,8 @@ class Session:
         needed = self.graph.graph.ancestors(names)
         edits = {tap.name: tap.edit for tap in self.taps.values() if tap.edit is not None}
         found = {}
+        for tap in self.taps.values():
+            tap.value = None
         stream = self.graph.stream(feeds, [*names, *(self.taps.keys() & needed)], self.rule, edits)
         for name, value in stream:
             if name in self.taps:

@@ -57,6 +57,7 @@ class Channels(Method[ChannelsParameters]):
         import numpy as np
 
         from convlens.instrument.gradients import unit_gradients
+        from convlens.pictures.colour import number
 
         model, array = job.model, job.images.array
         asked = _layer(model, job.parameters.layer)
@@ -126,7 +127,7 @@ class Channels(Method[ChannelsParameters]):
                 "layout": model.source.layout,
                 "channels": model.card.input.channels or "RGB",
                 "each": [
-                    {"labels": [f"{channel[i, k]}: {strength[i, k]:.3g}" for k in range(top)]}
+                    {"labels": [f"{channel[i, k]}: {number(float(strength[i, k]))}" for k in range(top)]}
                     for i in range(len(array))
                 ],
                 "title": f"strongest channels of {asked.alias} ({job.parameters.rule})",

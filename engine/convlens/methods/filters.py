@@ -13,11 +13,13 @@ from convlens.results import Result
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from convlens.graph.graph import Node
     from convlens.graph.layers import Layer
     from convlens.model import Model
 
 _DEAD = 0.01
 _LOUD = 4.0
+_ROUNDING = 1e-9  # one tap alone has the noise's share exactly
 
 
 class FiltersParameters(Parameters):
@@ -31,12 +33,12 @@ class FiltersParameters(Parameters):
 class Filters(Method[FiltersParameters]):
     """The kernels of a convolution and three numbers a filter, by which AlexNet was once repaired.
 
-    ``weights`` (main) has the shape of the layer's weight, filters x inputs x height x width.
+    ``weights`` (main) are the layer's, filters x inputs x height x width.
     ``rms`` is the root mean square of a filter's weights. A filter is dead where that is under a
     hundredth of the layer's median, and loud where it is over four times it. ``high`` is the share
     of its energy at frequencies above 1 / (2 s) cycles per pixel, with s the layer's stride but 2 at
     least: with a stride of 2 that is what folds back into low frequencies, aliasing. A filter of
-    white noise has ``1 - 1 / s^2`` of its energy there.
+    white noise has ``1 - 1 / s^2`` of its energy there (s to the number of axes of the kernel).
     """
 
     name = "filters"
@@ -53,7 +55,7 @@ class Filters(Method[FiltersParameters]):
         model = job.model
         layer = _layer(model, job.parameters.layer)
         node = model.graph.producers[layer.name]
-        weights = model.graph.constants[node.input(1)].astype(np.float64)
+        weights = _filters(node, model.graph.constants[node.input(1)].astype(np.float64))
         stride = max(2, *(node.attr("strides") or [1]))
         flat = weights.reshape(len(weights), -1)
         rms = np.sqrt((flat**2).mean(axis=1))
@@ -89,7 +91,7 @@ class Filters(Method[FiltersParameters]):
                 "shown": job.parameters.show,
                 "inputs": job.parameters.show,
                 "cutoff": 1 / (2 * stride),
-                "noise": 1 - 1 / stride**2,
+                "noise": 1 - 1 / stride ** (weights.ndim - 2),
             },
         )
 
@@ -109,7 +111,7 @@ class Filters(Method[FiltersParameters]):
         dead = [row["filter"] for row in result.rows if row["dead"]]
         loud = [row["filter"] for row in result.rows if row["loud"]]
         noise = result.hints["noise"]
-        rough = [row["filter"] for row in result.rows if row["high"] > noise and not row["dead"]]
+        rough = [row["filter"] for row in result.rows if row["high"] > noise + _ROUNDING and not row["dead"]]
         found = []
         if dead:
             share = len(dead) / count
@@ -125,7 +127,7 @@ class Filters(Method[FiltersParameters]):
                 Finding(
                     "attention",
                     text,
-                    f"filters {_list(loud)} have over 4 times the median RMS; folded batch normalisation can do that",
+                    f"{_list(loud)} have over 4 times the median RMS; folded batch norm can do that",
                 )
             )
         if len(rough) > 0.2 * count:
@@ -159,6 +161,16 @@ def high_share(weights: NDArray[Any], cutoff: float) -> NDArray[Any]:
     inside = (weights * low).sum(axis=axes)
     share = np.divide(total - inside, total, out=np.zeros_like(total), where=total > 0)
     return np.asarray(np.clip(share, 0.0, 1.0))
+
+
+def _filters(node: Node, weights: NDArray[Any]) -> NDArray[Any]:
+    """The weight as filters x inputs x kernel; a transposed convolution stores it inputs first."""
+    if node.op != "ConvTranspose":
+        return weights
+    import numpy as np
+
+    parts = np.split(weights, int(node.attr("group", 1)))
+    return np.concatenate([part.swapaxes(0, 1) for part in parts])
 
 
 def _convolutions(model: Model) -> list[Layer]:

@@ -11,6 +11,7 @@ from convlens.registry import Field, Finding, Images, Job, Method, Paper, Parame
 from convlens.results import Result
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from convlens.model import Model
@@ -198,11 +199,18 @@ def filling(model: Model, images: Images, fill: str, patch: int) -> NDArray[Any]
         return np.broadcast_to(pixel.astype(array.dtype), array.shape)
     if fill == "mean":
         mean = array.mean(axis=axes, keepdims=True, dtype=np.float64)
-        return np.broadcast_to(mean.astype(array.dtype), array.shape)
+        return np.broadcast_to(_as(mean, array.dtype), array.shape)
     blurred = array.astype(np.float64)
     for axis in axes:
         blurred = _blur(blurred, axis, patch / 2)
-    return blurred.astype(array.dtype)
+    return _as(blurred, array.dtype)
+
+
+def _as(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Numbers in the input's own type; whole ones are rounded, not cut off."""
+    import numpy as np
+
+    return (array if dtype.kind == "f" else np.rint(array)).astype(dtype)
 
 
 def _blur(array: NDArray[Any], axis: int, sigma: float) -> NDArray[Any]:

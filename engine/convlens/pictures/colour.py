@@ -27,8 +27,8 @@ class Scale:
 
 
 def number(value: float) -> str:
-    """A number as short as it can be said: three digits, a sign where it is a difference."""
-    return f"{value:.3g}"
+    """A number as short as it can be said: three digits, thousands with a comma."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def symmetric(values: NDArray[Any], label: str, percentile: float = 99.5) -> Scale:

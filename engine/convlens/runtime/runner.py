@@ -141,7 +141,7 @@ class Runner:
             _set_outputs(proto, names, self.graph)
             ir_model = ir.serde.deserialize_model(proto)
             for name, value in ir_model.graph.initializers.items():
-                value.const_value = model.graph.initializers[name].const_value
+                value.const_value = _at_hand(model.graph.initializers[name].const_value)
             ir.save(ir_model, path, external_data="weights.bin")
             return os.fspath(path)
         proto = ir.serde.serialize_model(model)
@@ -160,6 +160,13 @@ def _set_outputs(proto: onnx.ModelProto, names: frozenset[str], graph: Graph) ->
         elif dtype is not None:
             info.type.tensor_type.elem_type = onnx.helper.np_dtype_to_tensor_dtype(_numpy(dtype))
         proto.graph.output.append(info)
+
+
+def _at_hand(tensor: ir.TensorProtocol | None) -> ir.TensorProtocol | None:
+    """A tensor that saving does not close: the graph's constants are views of the mapped file."""
+    if isinstance(tensor, ir.ExternalTensor):
+        return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
+    return tensor
 
 
 def _numpy(name: str) -> np.dtype[Any]:
