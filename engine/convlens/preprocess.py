@@ -132,6 +132,13 @@ def complete(card: Card, source: Source) -> Preprocess:
         )
     if any(s <= 0 for s in std):
         raise CardError(f"std is {_numbers(std)}; expected positive numbers")
+    if source.dtype == "uint8":
+        ends = {((low - m) / s, (high - m) / s) for m in mean for s in std}
+        if any(abs(a) > 0.5 or abs(b - 255) > 0.5 for a, b in ends):
+            raise CardError(
+                f"input {source.name!r} takes bytes, so pixels go in as 0 to 255; "
+                "expected range = [0, 255] and neither mean nor std"
+            )
     own = source.size
     size = tuple(o if o is not None else (given.size or (None, None))[i] for i, o in enumerate(own))
     if given.size is not None and size != given.size:

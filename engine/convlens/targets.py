@@ -128,8 +128,11 @@ def resolve(spec: Spec, graph: Graph, layers: Layers, classes: Classes | None) -
     if spec is None:
         known = need_classes(classes, layers, "no target given and")
         return Target("predicted", known.logits, "the predicted class")
+    if not isinstance(spec, (int, np.integer, str)):
+        raise TargetError(f"{spec!r} is no target; expected a class index, a text, a Target or a function")
     if isinstance(spec, (int, np.integer)) or re.fullmatch(r"-?\d+", spec.strip()):
         return _by_index(int(spec), need_classes(classes, layers, f"class {spec} asked for, but"))
+    assert isinstance(spec, str)
     text = spec.strip().strip("\"'")
     labelled = _by_label(text, classes)
     layer = layers.get(text)

@@ -47,9 +47,11 @@ def layers_command(as_json: bool, **options: Any) -> int:
         )
     print_table(rows, frozenset({"parameters", "MACs", "field", "stride", "offset"}))
     macs = total_macs(layers)
-    cost = "unknown (give --size)" if macs is None else f"{macs:,}"
+    open_size = None in model.source.size and model.card.input.size is None
+    unknown = "not known (give --size)" if open_size else "not known (some shapes are computed at run time)"
+    cost = unknown if macs is None else f"{macs:,}"
     count = sum(layer.parameters for layer in layers)
-    click.echo(f"\n{model.name}: {len(layers)} layers, {count:,} parameters, {cost} multiply-accumulates")
+    click.echo(f"\n{model.name}: {len(layers)} layers, {count:,} parameters, multiply-accumulates {cost}")
     return 0
 
 

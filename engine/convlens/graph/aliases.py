@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from convlens.graph.graph import Node
 
@@ -16,9 +16,15 @@ _NOISE = re.compile(r"(:\d+|_output_\d+|_quantized)$")
 _UNTYPABLE = re.compile(r"[^A-Za-z0-9_.\-]+")
 
 
-def aliases(nodes: Sequence[Node]) -> dict[str, str]:
-    """A unique alias for every output of ``nodes``, by value name, in topological order."""
-    paths = {output: _path(output, node) for node in nodes for output in node.outputs if output}
+def aliases(nodes: Sequence[Node], outputs: Collection[str] = ()) -> dict[str, str]:
+    """A unique alias for every output of ``nodes``, by value name, in topological order.
+
+    A module's name that the exporter left at a node is preferred to the value's own, except for
+    ``outputs``: those of the model were named by a person.
+    """
+    paths = {
+        output: _path(output, node, output in outputs) for node in nodes for output in node.outputs if output
+    }
     skip = _common_prefix([path for path in paths.values() if len(path) > 1])
     names = Counter(output.lower() for output in paths)
     taken: set[str] = set()
@@ -48,7 +54,9 @@ def strip(name: str) -> str:
     return _NOISE.sub("", _NOISE.sub("", name))
 
 
-def _path(output: str, node: Node) -> list[str]:
+def _path(output: str, node: Node, own: bool) -> list[str]:
+    if node.scope and not own:
+        return [_UNTYPABLE.sub("_", node.scope).lstrip("_"), node.op]
     text = strip(output)
     if _says_nothing(text, node):  # the weights often carry the module's name
         weight = node.input(1)
@@ -91,7 +99,7 @@ def _unique(path: list[str], node: Node, count: int, free: Callable[[str], bool]
     for option in options:
         if option and not option.isdigit() and free(option):
             return option
-    stem = options[0] if base else op
+    stem = options[1] if base else op
     suffix = 2
     while not free(f"{stem}_{suffix}"):
         suffix += 1

@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from convlens.graph.graph import Node
 
-_LIMIT = 1 << 24  # elements that a folded value may have before it is left in the graph
+_LIMIT = 1 << 27  # elements that a folded value may have before it is left in the graph
 _RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial"}
 
 

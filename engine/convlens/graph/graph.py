@@ -18,7 +18,10 @@ Shape: TypeAlias = tuple[Dim, ...] | None
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operator of the graph. An input that is left out is an empty string, as in ONNX."""
+    """One operator of the graph. An input that is left out is an empty string, as in ONNX.
+
+    ``scope`` is the module that it came from, where the exporter left that in the file.
+    """
 
     op: str
     domain: str
@@ -27,6 +30,7 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    scope: str = ""
 
     @property
     def full_op(self) -> str:

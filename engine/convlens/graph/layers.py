@@ -165,7 +165,8 @@ def find_layers(
     seen = fields(graph, source, channel, lambda node, g: facts_of(node, g).rule)
     dependent = _descendants(graph, [value.name for value in graph.inputs])
     sized = graph.values if shape is None else infer(graph.ir, {source: shape}) | _constant_values(graph)
-    short = aliases([n for n in graph.nodes if any(_is_layer(o, graph, dependent) for o in n.outputs)])
+    listed = [n for n in graph.nodes if any(_is_layer(o, graph, dependent) for o in n.outputs)]
+    short = aliases(listed, graph.outputs)
     rectifiers = find_rectifiers(graph)
     counted: set[str] = set()
     layers = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from convlens.graph.fold import fold
 from convlens.graph.graph import Graph, Node, Value
 from convlens.graph.shapes import infer
 
+_SCOPES = "pkg.torch.onnx.name_scopes"
 _MAGIC = {
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
@@ -189,7 +191,18 @@ def _node(node: ir.Node, opsets: dict[str, int]) -> Node:
         inputs=tuple(value.name or "" if value is not None else "" for value in node.inputs),
         outputs=tuple(value.name or "" for value in node.outputs),
         attributes={name: _attribute(attr) for name, attr in node.attributes.items()},
+        scope=_scope(node.metadata_props.get(_SCOPES, "")),
     )
+
+
+def _scope(text: str) -> str:
+    """The innermost module of torch's list of scopes, whose last entry is the operation itself."""
+    try:
+        scopes = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return ""
+    named = isinstance(scopes, list) and len(scopes) >= 2 and isinstance(scopes[-2], str)
+    return scopes[-2] if named else ""
 
 
 def _attribute(attr: ir.Attr) -> Any:

@@ -7,7 +7,7 @@ treat them as one: the gate's own branch must not carry a signal of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,14 +41,16 @@ def find_rectifiers(graph: Graph) -> Mapping[str, Rectifier]:
     """Every rectifier of the graph, by the value that it computes."""
     found: dict[str, Rectifier] = {}
     inside: set[str] = set()
+    ends: set[str] = set()
     for node in graph.nodes:
         if node.full_op in SINGLE or _is_clip_from_zero(node, graph):
             output = node.outputs[0]
             found[output] = Rectifier(node.op, node.inputs[0], output, (node,))
         elif node.op == "Mul" and not node.domain:
-            gate = _gate(node, graph)
+            gate = _gate(node, graph, ends)
             if gate is not None:
                 found[gate.output] = gate
+                ends.add(gate.output)
                 inside |= {out for part in gate.nodes for out in part.outputs} - {gate.output}
     return {output: rectifier for output, rectifier in found.items() if output not in inside}
 
@@ -63,15 +65,12 @@ def _is_clip_from_zero(node: Node, graph: Graph) -> bool:
     return low is not None and np.size(low) == 1 and float(np.reshape(low, ())) == 0.0
 
 
-def _gate(node: Node, graph: Graph) -> Rectifier | None:
+def _gate(node: Node, graph: Graph, ends: Set[str]) -> Rectifier | None:
     """The gate that ends in the product ``node``: both factors are functions of one and the same value."""
-    segment: dict[str, Node] = {}
-    roots = {_root(name, graph, segment) for name in node.inputs}
+    source, segment = _source(node, graph, ends)
     squashes = any(part.op in _SQUASHING for part in segment.values())
-    if len(roots) != 1 or None in roots or not squashes or len(segment) > _LONGEST:
+    if source is None or not squashes or len(segment) > _LONGEST:
         return None
-    source = roots.pop()
-    assert source is not None
     last = node
     chain = [node]
     while True:  # GELU and HardSwish end in a constant factor
@@ -94,13 +93,25 @@ def _gate(node: Node, graph: Graph) -> Rectifier | None:
     return Rectifier(f"{squash} x Mul", source, last.outputs[0], (*ordered, *chain))
 
 
-def _root(name: str, graph: Graph, segment: dict[str, Node]) -> str | None:
+def _source(node: Node, graph: Graph, ends: Set[str]) -> tuple[str | None, dict[str, Node]]:
+    """The nearest value that both factors are functions of, and what lies between it and the product."""
+    first, second = node.inputs
+    for near, far in ((first, second), (second, first)):
+        segment: dict[str, Node] = {}
+        if near != far and _root(far, graph, ends | {near}, segment) == near:
+            return near, segment
+    segment = {}
+    roots = {_root(name, graph, ends, segment) for name in node.inputs}
+    return (roots.pop() if len(roots) == 1 else None), segment
+
+
+def _root(name: str, graph: Graph, ends: Set[str], segment: dict[str, Node]) -> str | None:
     """The value that ``name`` is a function of, number by number; itself where it is of several.
 
-    Nodes passed on the way are added to ``segment``. None for constants that are not scalars.
+    The way ends at ``ends``. Nodes passed on the way are added to ``segment``.
     """
     node = graph.producers.get(name)
-    if node is None or node.domain or node.op not in _SCALAR | _SQUASHING:
+    if name in ends or node is None or node.domain or node.op not in _SCALAR | _SQUASHING:
         return name
     moving = []
     for read in node.inputs:
@@ -112,7 +123,7 @@ def _root(name: str, graph: Graph, segment: dict[str, Node]) -> str | None:
     if not moving:
         return name
     passed: dict[str, Node] = {}
-    roots = {_root(read, graph, passed) for read in moving}
+    roots = {_root(read, graph, ends, passed) for read in moving}
     if len(roots) != 1:
         return name
     segment.update(passed)

@@ -24,6 +24,9 @@ What that means for each kind of rectifier:
   exporters write in several operators is one rectifier: the signal enters at the product and leaves
   at the gate's input, and nothing flows through the gate's own branch.
 
+A positive constant factor right behind a gate counts as a part of it (GELU's 1/2 is one), so
+deconvnet does not multiply by it.
+
 Between the rectifiers nothing changes: convolutions send the signal through their transposed
 filters, max pooling through its switches (to the position of each maximum).
 

@@ -33,11 +33,11 @@ class ChannelsParameters(Parameters):
 class Channels(Method[ChannelsParameters]):
     """For each image the ``top`` channels by their strongest unit, each with that unit's signal.
 
-    Units of a rectified layer are read before their rectifier: the order is the same, and those that
-    a ReLU6 has saturated, whose own gradient is zero, still show what excites them.
-
     ``signal`` (main) is what arrives at the input from the strongest unit alone, everything else in
-    the layer left out: N x top x the input's shape. ``channel``, ``value`` and ``position`` say which
+    the layer left out: N x top x the input's shape. Where the layer is a rectifier's, the signal
+    starts before it, and units of equal activation are ranked by their value there: units that a
+    ReLU6 has saturated, whose own gradient is zero, still show what excites them. ``channel``,
+    ``value`` (the activation), ``before`` (its value before the rectifier) and ``position`` say which
     unit it is, ``boxes`` which part of the input it sees (top, left, bottom, right, in pixels).
     """
 
@@ -60,24 +60,30 @@ class Channels(Method[ChannelsParameters]):
         from convlens.pictures.colour import number
 
         model, array = job.model, job.images.array
-        asked = _layer(model, job.parameters.layer)
-        layer = _before_rectifier(model, asked)
-        value = model.runner.run({model.source.name: array}, [layer.name], job.batch_size)[layer.name]
-        assert layer.channel_axis is not None
-        moved = np.moveaxis(value, layer.channel_axis, 1)
-        flat = moved.reshape(*moved.shape[:2], -1)
-        top = min(job.parameters.top, flat.shape[1])
-        channel = np.argsort(-flat.max(axis=2), axis=1, kind="stable")[:, :top]
-        best = np.take_along_axis(flat, channel[:, :, None], axis=1)
-        place = best.argmax(axis=2)
-        strength = best.max(axis=2)
-        position = np.stack(np.unravel_index(place, moved.shape[2:]), axis=-1)
+        layer = _layer(model, job.parameters.layer)
+        start = _before_rectifier(model, layer)
+        names = list(dict.fromkeys((layer.name, start.name)))
+        values = model.runner.run({model.source.name: array}, names, job.batch_size)
+        axis = layer.channel_axis
+        assert axis is not None
+        after, before = (np.moveaxis(values[name], axis, 1) for name in (layer.name, start.name))
+        space = after.shape[2:]
+        after, before = (value.reshape(*value.shape[:2], -1) for value in (after, before))
+        top = min(job.parameters.top, after.shape[1])
+        strongest = after.max(axis=2, keepdims=True)
+        tied = np.where(after == strongest, before, -np.inf)
+        order = np.lexsort((-tied.max(axis=2), -strongest[..., 0]), axis=1)
+        channel = order[:, :top]
+        place = np.take_along_axis(tied.argmax(axis=2), channel, axis=1)
+        strength = np.take_along_axis(strongest[..., 0], channel, axis=1)
+        drive = np.take_along_axis(tied.max(axis=2), channel, axis=1)
+        position = np.stack(np.unravel_index(place, space), axis=-1)
         units = np.concatenate([channel[..., None], position], axis=-1).reshape(len(array) * top, -1)
-        units = units[:, _order(layer.channel_axis, value.ndim)]
+        units = units[:, _order(axis, values[layer.name].ndim)]
         signal = unit_gradients(
             model,
             np.repeat(array, top, axis=0),
-            layer,
+            start,
             units,
             job.parameters.rule,
             job.batch_size,
@@ -94,9 +100,10 @@ class Channels(Method[ChannelsParameters]):
         rows = tuple(
             {
                 "image": name,
-                "layer": asked.alias,
+                "layer": layer.alias,
                 "channel": int(channel[i, k]),
                 "value": float(strength[i, k]),
+                "before": float(drive[i, k]),
                 "position": position[i, k].tolist(),
             }
             for i, name in enumerate(job.images.names)
@@ -110,12 +117,14 @@ class Channels(Method[ChannelsParameters]):
                 "signal": signal,
                 "channel": channel,
                 "value": strength,
+                "before": drive,
                 "position": position,
                 "boxes": boxes,
             },
             units={
                 "signal": "signal at the input",
-                "value": "activation before the rectifier",
+                "value": "activation",
+                "before": "activation before the rectifier",
                 "channel": "index",
                 "position": "index along the layer's spatial axes",
                 "boxes": "pixels",
@@ -130,7 +139,7 @@ class Channels(Method[ChannelsParameters]):
                     {"labels": [f"{channel[i, k]}: {number(float(strength[i, k]))}" for k in range(top)]}
                     for i in range(len(array))
                 ],
-                "title": f"strongest channels of {asked.alias} ({job.parameters.rule})",
+                "title": f"strongest channels of {layer.alias} ({job.parameters.rule})",
             },
         )
 
@@ -167,6 +176,7 @@ def _layer(model: Model, name: str | None) -> Layer:
 
 
 def _before_rectifier(model: Model, layer: Layer) -> Layer:
+    """The layer that a rectified one is made of; a layer that is no rectifier's is its own."""
     rectifier = find_rectifiers(model.graph).get(layer.name)
     source = model.layers.get(rectifier.source) if rectifier is not None else None
     return source if source is not None and source.spatial_axes == layer.spatial_axes else layer

@@ -122,7 +122,8 @@ class Filters(Method[FiltersParameters]):
                 Finding("good", f"No filter of {layer} is dead.", f"{count} filters compared by RMS")
             )
         if loud:
-            text = f"{len(loud)} filters of {layer} dominate the others."
+            verb = "filter dominates" if len(loud) == 1 else "filters dominate"
+            text = f"{len(loud)} {verb} the other filters of {layer}."
             found.append(
                 Finding(
                     "attention",
