@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,15 +92,15 @@ def audit(
     words = model.preprocess.words()
     steps = _steps(model)
     key = _key(model, paths, steps, seed, allow_uncertified)
-    _claim(output, key, overwrite)
+    unfinished = _unfinished(output, key, overwrite)
     images, unread = model.readable(paths)
     if images is None:
-        shutil.rmtree(output)
         raise ImageError(f"none of the {len(paths)} images could be decoded; nothing was written")
     certificate = model.certificate()
     if not certificate.passed and not allow_uncertified:
-        shutil.rmtree(output)
         raise UncertifiedError(f"{certificate.words()} --allow-uncertified audits it all the same")
+    if not unfinished:
+        _claim(output, key)
     total = sum(1 if not method.images else len(images) for method, _ in steps)
     done = 0
     entries = []
@@ -180,8 +179,8 @@ def _key(
     )
 
 
-def _claim(output: Path, key: str, overwrite: bool) -> None:
-    """Make the folder this job's own, or find it half done.
+def _unfinished(output: Path, key: str, overwrite: bool) -> bool:
+    """Whether the folder holds this very job half done and it is to go on. Changes nothing.
 
     Raises:
         OutputError: it holds something else.
@@ -196,16 +195,21 @@ def _claim(output: Path, key: str, overwrite: bool) -> None:
         except (OSError, ValueError, KeyError, TypeError):
             same = False
         if same:
-            return
+            return True
         what = "holds the unfinished audit of another job" if _STATE in held else "is not empty"
         raise OutputError(f"{output}: {what} and was left as it is; choose another folder, or --overwrite")
-    if held:
-        for name in ("results", "pictures"):
-            shutil.rmtree(output / name, ignore_errors=True)
-        for name in ("index.html", "audit.json"):
-            (output / name).unlink(missing_ok=True)
+    return False
+
+
+def _claim(output: Path, key: str) -> None:
+    """Make the folder this job's own: what another audit left there goes, everything else stays."""
     output.mkdir(parents=True, exist_ok=True)
-    write(state, lambda file: file.write(json.dumps({"key": key}).encode()))
+    (output / _STATE).unlink(missing_ok=True)
+    parts = [path for name in ("results", "pictures") for path in (output / name).glob("[0-9][0-9]-*")]
+    for path in (*parts, output / "index.html", output / "audit.json"):
+        if path.is_file():
+            path.unlink()
+    write(output / _STATE, lambda file: file.write(json.dumps({"key": key}).encode()))
 
 
 def _record(

@@ -221,9 +221,15 @@ class Model:
                     inputs[f"photo {photo.name}"] = {self.source.name: self.images([photo]).array}
             except (CardError, UnsupportedError):
                 pass  # no card, no photo: the random input alone is compared
-        certificate = certify(
-            self.instrument(), self.runner, inputs, exact=lambda: self.instrument("float64")
-        )
+        try:
+            certificate = certify(
+                self.instrument(), self.runner, inputs, exact=lambda: self.instrument("float64")
+            )
+        except UnsupportedError as error:
+            if None in self.source.size and self.card.input.size is None:
+                hint = "the file leaves the input's size open and may not take the one tried; give --size"
+                raise UnsupportedError(f"{error} ({hint})") from error
+            raise
         self._certificates[seed] = certificate
         cache.put("certificates", key, certificate.record())
         return certificate

@@ -101,7 +101,8 @@ def complete(card: Card, source: Source) -> Preprocess:
             f"input {source.name!r} ({shape}) takes no photo; expected 1 or 3 channels and two spatial "
             "axes - from Python, arrays can be passed as they are"
         )
-    if given.range is None and (given.mean is None or given.std is None):
+    ready = source.dtype == "uint8"
+    if not ready and given.range is None and (given.mean is None or given.std is None):
         missing = [name for name in ("mean", "std") if getattr(given, name) is None]
         raise CardError(
             f"how pixels go in is not known: no card says {' and '.join(missing)}; add to card.toml "
@@ -113,11 +114,16 @@ def complete(card: Card, source: Source) -> Preprocess:
     channels = given.channels or {1: "GRAY", 3: "RGB"}.get(count)
     expected = 1 if channels == "GRAY" else 3
     if channels is None or count != expected:
+        if channels is None:
+            raise CardError(
+                f"input {source.name!r} has {count} channels; photos have 1 or 3 - from Python, arrays can "
+                "be passed as they are"
+            )
         raise CardError(
             f"channels = {channels!r} does not fit input {source.name!r}, which has {count}; expected "
             "GRAY for 1, RGB or BGR for 3"
         )
-    low, high = given.range or (0.0, 1.0)
+    low, high = given.range or ((0.0, 255.0) if ready else (0.0, 1.0))
     mean, std = given.mean or (0.0,), given.std or (1.0,)
     for name, numbers in (("mean", mean), ("std", std)):
         if len(numbers) not in (1, count):

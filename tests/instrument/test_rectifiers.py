@@ -318,7 +318,7 @@ def test_the_forward_pass_is_the_same_under_every_rule(kind: Kind, tmp_path: Pat
         with model.session(rule=name) as session:
             outputs.append(session(inputs()).detach())
     with torch.no_grad():
-        outputs.append(model.torch(model.torch.working(inputs())))
+        outputs.append(model.torch(model.torch.working(inputs(), model.source.name)))
     for output in outputs[1:]:
         assert torch.equal(output, outputs[0])
 

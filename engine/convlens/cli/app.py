@@ -117,5 +117,5 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    click.echo(f"convlens: {message}", err=True)
+    click.echo(f"convlens: {' '.join(message.splitlines())}", err=True)
     return code

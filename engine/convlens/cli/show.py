@@ -15,8 +15,10 @@ from convlens.errors import OutputError
 
 
 def print_json(value: Any) -> None:
-    """Plain data as JSON on stdout."""
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False))
+    """Data as JSON on stdout; a number that is not finite becomes null, which JSON can hold."""
+    from convlens.results import plain
+
+    click.echo(json.dumps(plain(value), indent=1, ensure_ascii=False))
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], right: frozenset[str] = frozenset()) -> None:

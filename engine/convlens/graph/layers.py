@@ -169,6 +169,7 @@ def find_layers(
     short = aliases(listed, graph.outputs)
     rectifiers = find_rectifiers(graph)
     counted: set[str] = set()
+    batch = max(1, shape[0]) if shape else 1
     layers = []
     for node in graph.nodes:
         facts = facts_of(node, graph)
@@ -188,7 +189,7 @@ def find_layers(
                     kind=kind,
                     shape=graph.value(output).shape,
                     parameters=parameters,
-                    macs=_macs(node, facts, sized, output),
+                    macs=_macs(node, facts, sized, output, batch),
                     field=_receptive_field(axes, spatial),
                     channel_axis=_channel_axis(axes, channel, graph.value(output).rank),
                     spatial_axes=_spatial_axes(axes, spatial),
@@ -228,7 +229,7 @@ def _constant_values(graph: Graph) -> dict[str, Value]:
     return {name: graph.value(name) for name in graph.constants}
 
 
-def _macs(node: Node, facts: Facts, sized: Mapping[str, Any], output: str) -> int | None:
+def _macs(node: Node, facts: Facts, sized: Mapping[str, Any], output: str, batch: int) -> int | None:
     if facts.macs is None:
         return 0
     shapes = [sized[name].shape if name in sized else None for name in (*node.inputs, output)]
@@ -240,7 +241,7 @@ def _macs(node: Node, facts: Facts, sized: Mapping[str, Any], output: str) -> in
         for shape, known, name in zip(shapes, numbers, (*node.inputs, output), strict=True)
         if name
     )
-    return facts.macs(node, numbers[:-1], numbers[-1]) if complete else None
+    return facts.macs(node, numbers[:-1], numbers[-1]) // batch if complete else None
 
 
 def _receptive_field(axes: Axes | None, spatial: tuple[int, ...]) -> ReceptiveField | None:

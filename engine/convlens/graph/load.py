@@ -16,7 +16,7 @@ from convlens.errors import ModelFileError
 from convlens.graph import passes
 from convlens.graph.fold import fold
 from convlens.graph.graph import Graph, Node, Value
-from convlens.graph.shapes import infer
+from convlens.graph.shapes import count, infer
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _MAGIC = {
@@ -215,7 +215,7 @@ def _attribute(attr: ir.Attr) -> Any:
 def _value(value: ir.Value) -> Value:
     shape = None
     if value.shape is not None:
-        shape = tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
+        shape = tuple(count(dim) if isinstance(dim, int) else dim.value for dim in value.shape)
     return Value(value.name or "", _dtype(value.dtype), shape)
 
 

@@ -58,6 +58,11 @@ def infer(model: ir.Model, inputs: Mapping[str, tuple[Dim, ...]]) -> dict[str, V
     return {info.name: _read(info, own) for info in found if info.type.HasField("tensor_type")}
 
 
+def count(dim: int) -> int | None:
+    """A dimension in numbers; some exporters (Paddle's) write -1 where they do not know."""
+    return dim if dim >= 0 else None
+
+
 def _info(value: ir.Value, shape: tuple[Dim, ...] | None) -> onnx.ValueInfoProto:
     if shape is None:
         return ir.serde.serialize_value(value)
@@ -75,7 +80,7 @@ def _read(info: onnx.ValueInfoProto, symbols: set[str]) -> Value:
     dims: list[Dim] = []
     for dim in tensor.shape.dim:
         if dim.WhichOneof("value") == "dim_value":
-            dims.append(dim.dim_value)
+            dims.append(count(dim.dim_value))
         else:  # inference invents symbols of its own, which say nothing to a reader
             dims.append(dim.dim_param if dim.dim_param in symbols else None)
     return Value(info.name, dtype, tuple(dims))

@@ -233,18 +233,32 @@ class TorchGraph(nn.Module):
         outputs = tuple(found[name] for name in self.graph.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
+    def local(self, name: str, values: Mapping[str, Any]) -> Tensor:
+        """Value ``name`` alone, from arrays of whatever its node reads."""
+        step = self._step_of[name]
+        reads = {
+            n: self.working(values[n], n) for n in step.inputs if n in values and n not in self._constants
+        }
+        with torch.no_grad():
+            result = step.call(*(self._read(n, reads) for n in step.inputs))
+        found: Tensor = result[step.node.outputs.index(name)] if isinstance(result, tuple) else result
+        return found
+
     def module(self, value: str) -> nn.Module | None:
         """The submodule that computes the value of that ONNX name, None where it is a plain function."""
         call = self._step_of[value].call if value in self._step_of else None
         return call if isinstance(call, nn.Module) else None
 
-    def working(self, array: Any) -> Tensor:
-        """``array`` as a tensor on this graph's device, real numbers in its working precision."""
+    def working(self, array: Any, name: str) -> Tensor:
+        """``array`` as a tensor for value ``name``: on this graph's device, real numbers in its
+        working precision, or in half precision where the file says so and float64 is not asked for.
+        """
         tensor = array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
         device = next((buffer.device for buffer in (*self.parameters(), *self.buffers())), None)
-        dtype = self.dtype if tensor.dtype.is_floating_point else tensor.dtype
-        if tensor.dtype == torch.float16 and self.dtype == torch.float32:
-            dtype = torch.float16
+        dtype = tensor.dtype
+        if dtype.is_floating_point:
+            half = self.graph.value(name).dtype == "float16" and self.dtype == torch.float32
+            dtype = torch.float16 if half else self.dtype
         return tensor.to(device=device, dtype=dtype)
 
 

@@ -127,7 +127,7 @@ class Session:
         given = x if isinstance(x, Mapping) else {first: x}
         feeds = {}
         for name, array in given.items():
-            tensor = self.graph.working(array)
+            tensor = self.graph.working(array, name)
             if tensor.dtype.is_floating_point:
                 tensor = tensor.detach().requires_grad_()
             feeds[name] = tensor

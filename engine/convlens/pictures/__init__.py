@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,22 @@ KINDS = {
 }
 """The module that draws each kind; None where the table of rows says it all."""
 
+_LONGEST = 120  # characters of a picture's name; file systems take 255 for the whole file name
+
 
 def draw(result: Result) -> Iterator[Picture]:
-    """Every picture of a Result, in the order in which it should be looked at."""
+    """Every picture of a Result, in the order in which it should be looked at.
+
+    Names differ also where capitals do not count, and fit into a file name.
+    """
     module = KINDS.get(result.kind)
     if module is not None:
-        yield from import_module(module).draw(result)
+        taken: set[str] = set()
+        for picture in import_module(module).draw(result):
+            name = picture.name[:_LONGEST]
+            count = 2
+            while name.lower() in taken:
+                name = f"{picture.name[:_LONGEST]}-{count}"
+                count += 1
+            taken.add(name.lower())
+            yield replace(picture, name=name)

@@ -28,7 +28,7 @@ class Scale:
 
 def number(value: float) -> str:
     """A number as short as it can be said: three digits, thousands with a comma."""
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+    return f"{value:,.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def symmetric(values: NDArray[Any], label: str, percentile: float = 99.5) -> Scale:
@@ -49,10 +49,13 @@ def positive(values: NDArray[Any], label: str, percentile: float = 99.5) -> Scal
 
 def paint(values: NDArray[Any], scale: Scale) -> NDArray[np.uint8]:
     """Numbers (any shape) as RGB, 8 bits, with a last axis of three. What is not finite is grey."""
-    share = (np.nan_to_num(values, nan=scale.low) - scale.low) / (scale.high - scale.low)
+    finite = np.isfinite(values)
+    share = (np.clip(np.where(finite, values, scale.low), scale.low, scale.high) - scale.low) / (
+        scale.high - scale.low
+    )
     index = np.clip(np.rint(share * 255), 0, 255).astype(np.uint8)
     painted = table(MAPS[scale.colours])[index]
-    painted[~np.isfinite(values)] = 128
+    painted[~finite] = 128
     return np.asarray(painted, dtype=np.uint8)
 
 
@@ -72,6 +75,10 @@ def css(scale: Scale, stops: int = 16) -> str:
 
 
 def as_colour(signal: NDArray[Any], percentile: float = 99.5) -> NDArray[np.uint8]:
-    """A signed colour picture (height x width x 3) with grey as zero, as reconstructions are shown."""
-    bound = float(np.percentile(np.abs(signal), percentile)) or float(np.abs(signal).max()) or 1.0
-    return np.asarray(np.clip(np.rint(127.5 + 127.5 * signal / bound), 0, 255), dtype=np.uint8)
+    """A signed colour picture (height x width x 3) with grey as zero, as reconstructions are shown.
+
+    What is not finite is grey too.
+    """
+    bound = symmetric(signal, "", percentile).high
+    share = np.clip(np.where(np.isfinite(signal), signal, 0.0) / bound, -1, 1)
+    return np.asarray(np.clip(np.rint(127.5 + 127.5 * share), 0, 255), dtype=np.uint8)

@@ -50,7 +50,8 @@ def draw(result: Result) -> Iterator[Picture]:
     if columns == 1:  # depthwise: one kernel a filter
         columns = min(16, len(tiles))
         rows = [str(number) for number in range(0, len(tiles), columns)]
-    alt = f"Kernels of {layer}: {of}; one row a filter, one column an input channel."
+    order = "a filter each" if part.shape[1] == 1 else "one row a filter, one column an input channel"
+    alt = f"Kernels of {layer}: {of}; {order}."
     yield Picture(slug(layer), sheet(tiles, columns, rows=rows), f"kernels of {layer}: {of}", alt, scale)
 
 

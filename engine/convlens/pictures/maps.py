@@ -77,7 +77,8 @@ def overlay(values: NDArray[Any], scale: Scale, view: NDArray[Any]) -> Image.Ima
             (grey.shape[1], grey.shape[0]), Image.Resampling.BILINEAR
         )
         values = np.asarray(resized, dtype=np.float64)
-    share = np.clip(np.abs(values) / max(abs(scale.low), abs(scale.high)), 0, 1)[..., None]
+    strength = np.where(np.isfinite(values), np.abs(values), 0.0)
+    share = np.clip(strength / max(abs(scale.low), abs(scale.high)), 0, 1)[..., None]
     base = (110 + 0.5 * grey)[..., None]  # lightened, so that dark fur cannot pass for a strong number
     mixed = base * (1 - 0.85 * share) + paint(values, scale) * (0.85 * share)
     return Image.fromarray(np.clip(np.rint(mixed), 0, 255).astype(np.uint8))
@@ -94,11 +95,14 @@ def _mark(image: Image.Image, marks: Sequence[Mapping[str, Any]]) -> None:
 
 def _places(values: NDArray[Any], scale: Scale) -> str:
     """Where the extremes lie, in words."""
-    row, column = np.unravel_index(int(np.argmax(values)), values.shape)
-    text = f"largest value {values.max():.3g} in the {_region(row, column, values.shape)}"
+    finite = np.isfinite(values)
+    if not finite.any():
+        return "no number in it is finite."
+    row, column = np.unravel_index(int(np.argmax(np.where(finite, values, -np.inf))), values.shape)
+    text = f"largest value {values[row, column]:.3g} in the {_region(row, column, values.shape)}"
     if scale.colours == "signed":
-        row, column = np.unravel_index(int(np.argmin(values)), values.shape)
-        text += f", smallest {values.min():.3g} in the {_region(row, column, values.shape)}"
+        row, column = np.unravel_index(int(np.argmin(np.where(finite, values, np.inf))), values.shape)
+        text += f", smallest {values[row, column]:.3g} in the {_region(row, column, values.shape)}"
     return text + "."
 
 

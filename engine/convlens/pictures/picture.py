@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from convlens.pictures.colour import Scale, paint
 
 _MARGIN = 10
+_LONGEST = 2048  # pixels of the longer side to which small pictures are enlarged
 _INK = (34, 34, 40)
 
 
@@ -42,26 +43,40 @@ class Picture:
     def composed(self) -> Image.Image:
         """The picture with its caption above and its legend below, for a file that stands alone."""
         width = max(self.image.width, 280)
-        lines = textwrap.wrap(self.caption, max(20, int(width / 7)))
+        lines = _lines(self.caption, 13, width)
         top = _MARGIN + 17 * len(lines) + 4
-        bottom = 60 if self.scale is not None else _MARGIN
+        label = _lines(self.scale.label, 12, width) if self.scale is not None else []
+        bottom = 44 + 16 * max(1, len(label)) if self.scale is not None else _MARGIN
         sheet = Image.new("RGB", (width + 2 * _MARGIN, top + self.image.height + bottom), "white")
         pen = ImageDraw.Draw(sheet)
         for row, line in enumerate(lines):
             pen.text((_MARGIN, _MARGIN + 17 * row), line, fill=_INK, font=font(13))
         sheet.paste(self.image, (_MARGIN, top))
         if self.scale is not None:
-            _legend(sheet, pen, self.scale, top + self.image.height + 8, width)
+            _legend(sheet, pen, self.scale, label, top + self.image.height + 8, width)
         return sheet
 
 
-def _legend(sheet: Image.Image, pen: ImageDraw.ImageDraw, scale: Scale, y: int, width: int) -> None:
+def _lines(text: str, size: int, width: int) -> list[str]:
+    """Text in lines that are no wider than ``width`` pixels."""
+    count = max(1, int(width / 5))
+    while True:
+        lines = textwrap.wrap(text, count)
+        if count == 1 or all(font(size).getlength(line) <= width for line in lines):
+            return lines
+        count -= 1
+
+
+def _legend(
+    sheet: Image.Image, pen: ImageDraw.ImageDraw, scale: Scale, label: list[str], y: int, width: int
+) -> None:
     ramp = np.linspace(scale.low, scale.high, width)[None, :].repeat(10, axis=0)
     sheet.paste(Image.fromarray(paint(ramp, scale)), (_MARGIN, y))
     low, high = scale.ends()
     pen.text((_MARGIN, y + 12), low, fill=_INK, font=font(12))
     pen.text((_MARGIN + width - pen.textlength(high, font(12)), y + 12), high, fill=_INK, font=font(12))
-    pen.text((_MARGIN, y + 28), scale.label, fill=_INK, font=font(12))
+    for row, line in enumerate(label):
+        pen.text((_MARGIN, y + 28 + 16 * row), line, fill=_INK, font=font(12))
 
 
 @cache
@@ -76,7 +91,10 @@ def slug(text: str) -> str:
 
 
 def enlarge(image: Image.Image, shortest: int, smooth: bool = False) -> Image.Image:
-    """``image`` scaled up by a whole factor until its shorter side is at least ``shortest`` pixels."""
-    factor = max(1, -(-shortest // min(image.size)))
+    """``image`` scaled up by a whole factor until its shorter side is at least ``shortest`` pixels.
+
+    Long and narrow ones grow less, or a spectrum of a thousand numbers would fill the memory.
+    """
+    factor = max(1, min(-(-shortest // min(image.size)), _LONGEST // max(image.size)))
     how = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
     return image.resize((image.width * factor, image.height * factor), how) if factor > 1 else image

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from convlens.results import Result
 
 _TILE = 28  # smaller maps are enlarged to it
+_STRIP = 12  # rows of the strip by which a channel without height is drawn
 _LARGEST = 96  # larger ones are reduced to it, or a sheet of 64 channels would fill a wall
 
 
@@ -25,10 +26,10 @@ def draw(result: Result) -> Iterator[Picture]:
     layer = result.hints["layer"]
     for index, name in enumerate(result.images):
         maps = result.array[index].astype(np.float64)
-        if maps.ndim == 1:
-            maps = maps[:, None, None]
+        if maps.ndim < 2:
+            maps = maps.reshape(-1, 1, 1)
         if maps.ndim == 2:
-            maps = maps[:, None, :]
+            maps = maps[:, None, :].repeat(_STRIP, axis=1)
         if maps.ndim == 4:
             maps = maps[:, maps.shape[1] // 2]
         signed = bool((maps < 0).any())
@@ -38,8 +39,8 @@ def draw(result: Result) -> Iterator[Picture]:
             scale = Scale(
                 -1.0 if signed else 0.0, 1.0, f"{label}, each channel by its own maximum", scale.colours
             )
-            top = np.abs(maps).max(axis=(1, 2), keepdims=True)
-            maps = np.divide(maps, top, out=np.zeros_like(maps), where=top > 0)
+            top = np.where(np.isfinite(maps), np.abs(maps), 0.0).max(axis=(1, 2), keepdims=True)
+            maps = np.divide(maps, top, out=np.where(np.isfinite(maps), 0.0, maps), where=top > 0)
         height, width = maps.shape[1:]
         factor = max(1, -(-_TILE // max(height, width))) if max(height, width) < _TILE else 1
         if max(height, width) == 1:

@@ -110,7 +110,7 @@ class Runner:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
         if exact:

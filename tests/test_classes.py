@@ -1,0 +1,105 @@
+"""Which output holds class scores, and what the scores are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from convlens.cards import Card
+from convlens.classes import Classes, find_classes
+from convlens.errors import CardError
+from convlens.graph.load import load_graph
+from graph.nets import classifier, model, op, put, refused
+
+
+def classes(proto: onnx.ModelProto, folder: Path, **card: Any) -> Classes | None:
+    graph, _ = load_graph(put(proto, folder))
+    return find_classes(graph, Card.parse(card))
+
+
+def ends(folder: Path, *nodes: onnx.NodeProto, shape: Any = ("N", 4), **card: Any) -> Classes | None:
+    return classes(model([op("Neg", "x", "a"), *nodes], {"x": shape}, ["y"]), folder, **card)
+
+
+def test_plain_scores_are_logits(tmp_path: Path) -> None:
+    found = classes(classifier(), tmp_path)
+    assert found == Classes("logits", "logits", 5, "logits", None)
+
+
+@pytest.mark.parametrize(
+    ("op_name", "scores"), [("Softmax", "probabilities"), ("Sigmoid", "sigmoid"), ("Relu", "logits")]
+)
+def test_the_last_operator_says_what_they_are(tmp_path: Path, op_name: str, scores: str) -> None:
+    found = ends(tmp_path, op(op_name, "a", "y"))
+    assert found is not None
+    assert found.name == "y"
+    assert found.scores == scores
+    assert found.logits == ("y" if scores == "logits" else "a")
+
+
+def test_softmax_behind_a_flattening(tmp_path: Path) -> None:
+    nodes = [op("Softmax", "a", "b", axis=1), op("Flatten", "b", "c"), op("Identity", "c", "y")]
+    found = ends(tmp_path, *nodes, shape=("N", 4, 1, 1))
+    assert found is not None
+    assert (found.logits, found.scores, found.count) == ("a", "probabilities", 4)
+
+
+def test_scores_with_axes_of_one(tmp_path: Path) -> None:
+    found = ends(tmp_path, op("Relu", "a", "y"), shape=("N", 4, 1, 1))
+    assert found is not None
+    assert found.count == 4
+
+
+@pytest.mark.parametrize("shape", [("N", 4, 7, 7), ("N", 1), ("N", "C"), (4,)])
+def test_other_shapes_are_no_scores(tmp_path: Path, shape: Any) -> None:
+    assert ends(tmp_path, op("Relu", "a", "y"), shape=shape) is None
+
+
+def test_one_sigmoid_is_a_score(tmp_path: Path) -> None:
+    found = ends(tmp_path, op("Sigmoid", "a", "y"), shape=("N", 1))
+    assert found is not None
+    assert found.count == 1
+
+
+@pytest.mark.parametrize("task", ["features", "embedding", "detection", "segmentation"])
+def test_the_card_may_say_that_there_are_none(tmp_path: Path, task: str) -> None:
+    assert classes(classifier(), tmp_path, model={"task": task}) is None
+
+
+def test_the_only_softmax_among_outputs(tmp_path: Path) -> None:
+    nodes = [op("Neg", "x", "box"), op("Abs", "x", "a"), op("Softmax", "a", "prob")]
+    proto = model(nodes, {"x": ["N", 4]}, ["box", "prob"])
+    found = classes(proto, tmp_path)
+    assert found is not None
+    assert found.name == "prob"
+    named = classes(proto, tmp_path, output={"name": "box"})
+    assert named is not None
+    assert named.name == "box"
+
+
+def test_output_that_is_not_there(tmp_path: Path) -> None:
+    with refused(CardError, "no output 'probs'", "logits"):
+        classes(classifier(), tmp_path, output={"name": "probs"})
+
+
+def test_labels_must_match(tmp_path: Path) -> None:
+    with refused(CardError, "the card", "3 labels", "'logits'", "5 scores", "--labels"):
+        classes(classifier(), tmp_path, output={"labels": ["a", "b", "c"]})
+    proto = classifier()
+    helper.set_model_props(proto, {"names": "['a', 'b']"})
+    with refused(CardError, "the file's metadata", "2 labels", "5 scores"):
+        classes(proto, tmp_path)
+
+
+def test_probabilities() -> None:
+    scores = np.array([[[[0.0]], [[np.log(3.0)]]], [[[1000.0]], [[1000.0]]]], np.float32)
+    logits = Classes("y", "y", 2, "logits", None).probabilities(scores)
+    # float32 keeps log 3 to 1e-7
+    np.testing.assert_allclose(logits, [[0.25, 0.75], [0.5, 0.5]], rtol=1e-6)
+    ready = Classes("y", "x", 2, "probabilities", None).probabilities(scores)
+    np.testing.assert_array_equal(ready, scores.reshape(2, 2))

@@ -1,0 +1,89 @@
+"""Rounding is told from wrong operators: where terms cancel, and where a range bounds the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import convlens
+from convlens.certificate import TOLERANCE
+from convlens.model import Model
+from convlens.rounding import rounding
+from graph.nets import model, op, opened
+
+
+def cancelling(tmp_path: Path) -> Model:
+    """The mean of 4,096 numbers less their own mean: zero, but for what float32 leaves of it."""
+    nodes = [
+        op("ReduceMean", "x", "mean", axes=[2, 3], keepdims=1),
+        op("Sub", "x mean", "centred"),
+        op("ReduceMean", "centred", "left", axes=[2, 3], keepdims=0),
+    ]
+    return opened(model(nodes, {"x": ["N", 3, 64, 64]}, ["left"], opset=13), tmp_path)
+
+
+def reasons(
+    loaded: Model, x: dict[str, NDArray[Any]], values: dict[str, NDArray[Any]], name: str, kind: str
+) -> dict[str, str]:
+    """What :func:`rounding` says of one value."""
+    single, double = loaded.torch, loaded.instrument("float64")
+    return rounding(single, double, x, values, [name], {name: kind}, TOLERANCE)
+
+
+def test_what_an_earlier_value_rounded_is_inherited(tmp_path: Path) -> None:
+    """A product that is right for a factor that is not: the factor is to blame, not the product."""
+    nodes = [op("Neg", "x", "minus"), op("Mul", "x minus", "y")]
+    loaded = opened(model(nodes, {"x": ["N", 3, 4, 4]}, ["y"]), tmp_path)
+    x = {"x": np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32)}
+    off = -x["x"] * np.float32(1.001)
+    assert "earlier" in reasons(loaded, x, {"minus": off, "y": x["x"] * off}, "y", "Mul")["y"]
+    assert not reasons(loaded, x, {"minus": off, "y": x["x"] * off}, "minus", "Neg")
+
+
+def test_what_cancels_is_rounding(tmp_path: Path) -> None:
+    loaded = cancelling(tmp_path)
+    x = {"x": np.random.default_rng(0).standard_normal((2, 3, 64, 64)).astype(np.float32) + 3}
+    values = loaded.runner.run(x, ["mean", "centred", "left"])
+    assert "cancel" in reasons(loaded, x, values, "left", "ReduceMean")["left"]
+
+
+@pytest.mark.parametrize("wrong", [lambda v: v * 1.001, lambda v: v + 1e-3], ids=["factor", "offset"])
+def test_what_is_wrong_is_no_rounding(
+    tmp_path: Path, wrong: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> None:
+    loaded = opened(model([op("Mul", "x x", "y")], {"x": ["N", 3, 4, 4]}, ["y"]), tmp_path)
+    x = {"x": np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32)}
+    assert not reasons(loaded, x, {"y": wrong(x["x"] ** 2)}, "y", "Mul")
+
+
+@pytest.mark.parametrize(("error", "excused"), [(3e-7, True), (1e-6, False)], ids=["units", "more"])
+def test_a_sigmoid_near_zero_is_as_good_as_its_range(tmp_path: Path, error: float, excused: bool) -> None:
+    """A few units in the last place of 1 are 2.4e-7 (4 units are 4.8e-7), whatever the result is."""
+    loaded = opened(model([op("Sigmoid", "x", "y")], {"x": ["N", 3, 4, 4]}, ["y"]), tmp_path)
+    x = {"x": np.full((1, 3, 4, 4), -9, np.float32)}
+    expected = {"y": 1 / (1 + np.exp(-x["x"].astype(np.float64))) + error}
+    assert ("y" in reasons(loaded, x, expected, "y", "Sigmoid")) is excused
+
+
+def test_the_certificate_says_what_it_put_down_to_rounding(tmp_path: Path) -> None:
+    """Onnxruntime's sigmoid is coarse far below zero; what it and the product are off by carries a note."""
+    nodes = [op("Add", "x low", "shifted"), op("Sigmoid", "shifted", "y"), op("Mul", "shifted y", "z")]
+    loaded = opened(model(nodes, {"x": ["N", 3, 4, 4]}, ["z"], {"low": np.array(-12, np.float32)}), tmp_path)
+    certificate = loaded.certificate()
+    assert certificate.passed
+    assert all(check.note for check in certificate.checks if check.relative > TOLERANCE)
+
+
+def test_a_size_that_the_file_leaves_open_is_named(tmp_path: Path) -> None:
+    """A model that takes 32 pixels only, without saying so, is not blamed: the size is asked for."""
+    nodes = [op("Flatten", "x", "flat"), op("MatMul", "flat w", "y")]
+    stored = {"w": np.ones((3 * 32 * 32, 2), np.float32)}
+    proto = model(nodes, {"x": ["N", 3, "H", "W"]}, ["y"], stored)
+    with pytest.raises(convlens.ConvLensError, match="give --size"):
+        opened(proto, tmp_path).certificate()
+    assert opened(proto, tmp_path, size=(32, 32)).certificate().passed
