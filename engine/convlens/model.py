@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convlens import cache, catalogue, ops, registry
+from convlens import cache, catalogue, inputs, ops, registry
 from convlens.cards import Card
 from convlens.certificate import TOLERANCE, Certificate, certify, random_input
 from convlens.classes import Classes, find_classes
-from convlens.errors import CardError, ImageError, UncertifiedError, UnsupportedError, UsageError
+from convlens.errors import CardError, UncertifiedError, UnsupportedError, UsageError
 from convlens.graph.graph import Graph, Node
 from convlens.graph.layers import Facts, Layer, Layers, find_layers
 from convlens.graph.load import load_graph
 from convlens.graph.source import Source, find_source
-from convlens.images import expand, flatten, read_image
+from convlens.inputs import Inputs
 from convlens.preprocess import Preprocess, complete
 from convlens.registry import Images, Job
 from convlens.results import Result
@@ -29,14 +29,9 @@ from convlens.targets import Spec, Target, need_classes, resolve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from PIL import Image
 
     from convlens.instrument.build import TorchGraph
     from convlens.instrument.session import Session
-
-Inputs: TypeAlias = (
-    "Images | NDArray[Any] | str | PathLike[str] | Image.Image | Sequence[str | PathLike[str] | Image.Image]"
-)
 
 
 def load(
@@ -211,28 +206,29 @@ class Model:
                 return self._certificates[seed]
             except (KeyError, TypeError):
                 pass  # damaged; made again below
-        inputs: dict[str, Mapping[str, NDArray[Any]]] = {
+        certificate = self._certify(seed)
+        self._certificates[seed] = certificate
+        cache.put("certificates", key, certificate.record())
+        return certificate
+
+    def _certify(self, seed: int) -> Certificate:
+        fed: dict[str, Mapping[str, NDArray[Any]]] = {
             f"random input (seed {seed})": random_input(self.graph, self.source, self.card.input.size, seed)
         }
         if len(self.graph.inputs) == 1:
             try:
                 photo = next(iter(catalogue.photos()), None)
                 if photo is not None:
-                    inputs[f"photo {photo.name}"] = {self.source.name: self.images([photo]).array}
+                    fed[f"photo {photo.name}"] = {self.source.name: self.images([photo]).array}
             except (CardError, UnsupportedError):
                 pass  # no card, no photo: the random input alone is compared
         try:
-            certificate = certify(
-                self.instrument(), self.runner, inputs, exact=lambda: self.instrument("float64")
-            )
+            return certify(self.instrument(), self.runner, fed, exact=lambda: self.instrument("float64"))
         except UnsupportedError as error:
             if None in self.source.size and self.card.input.size is None:
                 hint = "the file leaves the input's size open and may not take the one tried; give --size"
                 raise UnsupportedError(f"{error} ({hint})") from error
             raise
-        self._certificates[seed] = certificate
-        cache.put("certificates", key, certificate.record())
-        return certificate
 
     def images(self, given: Inputs) -> Images:
         """A batch, from arrays as the model takes them, or from photos through the card.
@@ -245,54 +241,11 @@ class Model:
             UsageError: an array of the wrong shape, or nothing at all.
             ImageError: a photo cannot be decoded.
         """
-        if isinstance(given, Images):
-            return given
-        if isinstance(given, np.ndarray) or type(given).__module__.startswith("torch"):
-            return self._from_array(np.asarray(given))
-        items: list[Any] = [given] if isinstance(given, (str, PathLike)) else []
-        if not items:
-            items = list(given) if isinstance(given, Iterable) else [given]
-        if not items:
-            raise UsageError("no images given; expected at least one")
-        pictures: list[tuple[str, Image.Image]] = []
-        for number, item in enumerate(items):
-            if isinstance(item, (str, PathLike)):
-                pictures += [(p.name, read_image(p)) for p in expand([fspath(item)])]
-            else:
-                pictures.append((f"image {number}", flatten(item)))
-        prepare = self.preprocess
-        views = np.stack([prepare.view(picture) for _, picture in pictures])
-        return Images(prepare.array(views), _unique([name for name, _ in pictures]), views)
+        return inputs.batch(given, self.source, lambda: self.preprocess)
 
     def readable(self, paths: Sequence[Path]) -> tuple[Images | None, list[tuple[Path, str]]]:
         """The photos that can be decoded as one batch, and the others with the reason."""
-        good: list[Images] = []
-        bad: list[tuple[Path, str]] = []
-        for path in paths:
-            try:
-                good.append(self.images(path))
-            except ImageError as error:
-                bad.append((path, str(error)))
-        if not good:
-            return None, bad
-        views = [images.views for images in good if images.views is not None]
-        names = _unique([name for images in good for name in images.names])
-        return Images(np.concatenate([i.array for i in good]), names, np.concatenate(views)), bad
-
-    def _from_array(self, array: NDArray[Any]) -> Images:
-        shape = self.source.shape or ()
-        fits = array.ndim == len(shape) and all(
-            axis == 0 or not isinstance(dim, int) or dim == array.shape[axis]
-            for axis, dim in enumerate(shape)
-        )
-        if not fits or not len(array):
-            raise UsageError(
-                f"the array has shape {list(array.shape)}; input {self.source.name!r} takes "
-                f"{[dim if dim is not None else '?' for dim in shape]}, images along the first axis"
-            )
-        if array.dtype.kind not in "f" and self.source.dtype != array.dtype.name:
-            array = array.astype(np.float32)
-        return Images(array, tuple(f"input {i}" for i in range(len(array))))
+        return inputs.readable(paths, self.preprocess)
 
     def target(self, spec: Spec) -> Target:
         """A target on this model. See :mod:`convlens.targets` for what can be typed."""
@@ -415,13 +368,3 @@ def _facts(node: Node, graph: Graph) -> Facts:
 
 def _no_images() -> Images:
     return Images(np.zeros((0,), np.float32), ())
-
-
-def _unique(names: Sequence[str]) -> tuple[str, ...]:
-    """File names made unique by a number, since they become the names of pictures."""
-    seen: dict[str, int] = {}
-    found = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return tuple(found)

@@ -94,7 +94,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.Abort:
-        return _say("stopped", 130)
+        return _say("stopped; what was finished is kept", 130)
     except click.ClickException as error:
         if error.exit_code == USAGE and isinstance(error, click.exceptions.NoArgsIsHelpError):
             error.show()

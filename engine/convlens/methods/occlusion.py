@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from convlens.errors import ParameterError
 from convlens.registry import Field, Finding, Images, Job, Method, Paper, Parameters, Step, register
 from convlens.results import Result
+from convlens.runtime.patches import as_input, blur, masked, positions, spread
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from convlens.model import Model
@@ -74,7 +74,7 @@ class Occlusion(Method[OcclusionParameters]):
             raise ParameterError(
                 f"patch is {patch}; expected at most {min(extent)}, the input's shorter side"
             )
-        starts = [[*range(0, size - patch, stride), size - patch] for size in extent]
+        starts = positions(extent, patch, stride)
         places = list(product(*starts))
         fill = filling(job.model, images, job.parameters.fill, patch)
         base, grids, drops = np.zeros(len(images)), [], []
@@ -83,14 +83,14 @@ class Occlusion(Method[OcclusionParameters]):
             whole = {job.model.source.name: images.array[index : index + 1]}
             base[index] = read(job.model.runner.run(whole, names))[0]
             found: list[NDArray[Any]] = []
-            batches = _masked(job.model.source.name, images.array[index], fill[index], axes, places, patch)
+            batches = masked(job.model.source.name, images.array[index], fill[index], axes, places, patch)
             for values in job.model.runner.stream(batches(job.batch_size), names):
                 found.append(read(values))
                 done = index + sum(map(len, found)) / len(places)
                 job.advance(done / len(images))
             hidden = np.concatenate(found)
             grids.append(hidden.reshape([len(s) for s in starts]))
-            drops.append(_spread(base[index] - hidden, places, extent, patch))
+            drops.append(spread(base[index] - hidden, places, extent, patch))
         grid, drop = np.stack(grids), np.stack(drops)
         at = {f"{name}_at": np.array(s) for name, s in zip(_AXES, starts, strict=False)}
         what = "probability" if job.target.kind in ("class", "predicted") else "score"
@@ -199,71 +199,8 @@ def filling(model: Model, images: Images, fill: str, patch: int) -> NDArray[Any]
         return np.broadcast_to(pixel.astype(array.dtype), array.shape)
     if fill == "mean":
         mean = array.mean(axis=axes, keepdims=True, dtype=np.float64)
-        return np.broadcast_to(_as(mean, array.dtype), array.shape)
-    blurred = array.astype(np.float64)
-    for axis in axes:
-        blurred = _blur(blurred, axis, patch / 2)
-    return _as(blurred, array.dtype)
-
-
-def _as(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Numbers in the input's own type; whole ones are rounded, not cut off."""
-    import numpy as np
-
-    return (array if dtype.kind == "f" else np.rint(array)).astype(dtype)
-
-
-def _blur(array: NDArray[Any], axis: int, sigma: float) -> NDArray[Any]:
-    """A Gaussian along one axis, the border repeated."""
-    import numpy as np
-
-    reach = max(1, round(3 * sigma))
-    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    taps /= taps.sum()
-    pads = [(reach, reach) if a == axis else (0, 0) for a in range(array.ndim)]
-    padded = np.pad(array, pads, mode="edge")
-    length = array.shape[axis]
-    parts = (tap * padded.take(range(i, i + length), axis=axis) for i, tap in enumerate(taps))
-    return np.asarray(sum(parts))
-
-
-def _masked(
-    source: str,
-    image: NDArray[Any],
-    fill: NDArray[Any],
-    axes: Sequence[int],
-    places: Sequence[tuple[int, ...]],
-    patch: int,
-) -> Callable[[int], Iterator[dict[str, NDArray[Any]]]]:
-    """Batches of the image with the patch at each place, made one at a time."""
-    import numpy as np
-
-    def batches(size: int) -> Iterator[dict[str, NDArray[Any]]]:
-        for at in range(0, len(places), size):
-            chunk = places[at : at + size]
-            batch = np.repeat(image[None], len(chunk), axis=0)
-            for row, place in enumerate(chunk):
-                window: list[slice] = [slice(None)] * image.ndim
-                for axis, start in zip(axes, place, strict=True):
-                    window[axis - 1] = slice(start, start + patch)
-                batch[row][tuple(window)] = fill[tuple(window)]
-            yield {source: batch}
-
-    return batches
-
-
-def _spread(
-    drop: NDArray[Any], places: Sequence[tuple[int, ...]], extent: Sequence[int], patch: int
-) -> NDArray[Any]:
-    """What each patch lost, averaged over the patches that cover a pixel; 0 where none does."""
-    import numpy as np
-
-    total, count = np.zeros(extent), np.zeros(extent)
-    for lost, place in zip(drop, places, strict=True):
-        window = tuple(slice(start, start + patch) for start in place)
-        total[window] += lost
-        count[window] += 1
-    return np.asarray(total / np.maximum(count, 1))
+        return np.broadcast_to(as_input(mean, array.dtype), array.shape)
+    return as_input(blur(array, axes, patch / 2), array.dtype)
 
 
 def _extremes(

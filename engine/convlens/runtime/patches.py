@@ -1,0 +1,78 @@
+"""Copies of an input with a patch put over one place each, made a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def positions(extent: Sequence[int], patch: int, stride: int) -> list[list[int]]:
+    """Where a patch starts along each axis; the last position is moved in so that the border is covered."""
+    return [[*range(0, size - patch, stride), size - patch] for size in extent]
+
+
+def masked(
+    source: str,
+    image: NDArray[Any],
+    fill: NDArray[Any],
+    axes: Sequence[int],
+    places: Sequence[tuple[int, ...]],
+    patch: int,
+) -> Callable[[int], Iterator[dict[str, NDArray[Any]]]]:
+    """Feeds for a runner, batch by batch, as a function of the batch size.
+
+    Args:
+        source: name of the model's input.
+        image: one input, without the batch axis.
+        fill: what the patches show, in the shape of ``image``.
+        axes: spatial axes of the input, counted with the batch axis.
+        places: first position of the patch along each of ``axes``.
+        patch: side of the patch.
+    """
+
+    def batches(size: int) -> Iterator[dict[str, NDArray[Any]]]:
+        for at in range(0, len(places), size):
+            chunk = places[at : at + size]
+            batch = np.repeat(image[None], len(chunk), axis=0)
+            for row, place in enumerate(chunk):
+                window: list[slice] = [slice(None)] * image.ndim
+                for axis, start in zip(axes, place, strict=True):
+                    window[axis - 1] = slice(start, start + patch)
+                batch[row][tuple(window)] = fill[tuple(window)]
+            yield {source: batch}
+
+    return batches
+
+
+def spread(
+    numbers: NDArray[Any], places: Sequence[tuple[int, ...]], extent: Sequence[int], patch: int
+) -> NDArray[Any]:
+    """One number a patch, averaged over the patches that cover each position; 0 where none does."""
+    total, count = np.zeros(extent), np.zeros(extent)
+    for number, place in zip(numbers, places, strict=True):
+        window = tuple(slice(start, start + patch) for start in place)
+        total[window] += number
+        count[window] += 1
+    return np.asarray(total / np.maximum(count, 1))
+
+
+def blur(array: NDArray[Any], axes: Sequence[int], sigma: float) -> NDArray[Any]:
+    """A Gaussian along ``axes``, the border repeated; float64."""
+    reach = max(1, round(3 * sigma))
+    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    taps /= taps.sum()
+    found = array.astype(np.float64)
+    for axis in axes:
+        pads = [(reach, reach) if a == axis else (0, 0) for a in range(array.ndim)]
+        padded, length = np.pad(found, pads, mode="edge"), array.shape[axis]
+        parts = (tap * padded.take(range(i, i + length), axis=axis) for i, tap in enumerate(taps))
+        found = np.asarray(sum(parts))
+    return found
+
+
+def as_input(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Numbers in an input's own type; whole ones are rounded, not cut off."""
+    return (array if dtype.kind == "f" else np.rint(array)).astype(dtype)
