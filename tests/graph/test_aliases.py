@@ -56,7 +56,7 @@ def test_tf2onnx_scopes() -> None:
             node("MaxPool", "functional_1/block1_pool/MaxPool:0"),
         ]
     )
-    assert list(found.values()) == ["block1_conv1.BiasAdd", "block1_conv1", "block1_pool"]
+    assert list(found.values()) == ["block1_conv1", "block1_conv1.relu", "block1_pool"]
 
 
 def test_numbered_values_take_the_name_of_their_weight() -> None:

@@ -1,7 +1,7 @@
 """Short names that a person can type, from the long ones that exporters write.
 
-``/features/features.28/Conv_output_0`` becomes ``features.28``, ``functional_1/block1_conv1/Relu:0``
-becomes ``block1_conv1``, ``conv5_3`` stays what it is, and a bare number becomes ``conv12``.
+``/features/features.28/Conv_output_0`` becomes ``features.28``, ``functional_1/conv1/BiasAdd:0``
+becomes ``conv1`` and the rectifier behind it ``conv1.relu``, ``conv5_3`` stays what it is, and a bare number becomes ``conv12``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from collections.abc import Callable, Collection, Sequence
 from convlens.graph.graph import Node
 
 _NOISE = re.compile(r"(:\d+|_output_\d+|_quantized)$")
+_TENSORFLOW = frozenset(
+    {"biasadd", "conv2d", "convolution", "depthwise", "fusedbatchnorm", "fusedbatchnormv3", "matmul"}
+)  # operations that end TensorFlow's names, whatever ONNX operator they became
 _UNTYPABLE = re.compile(r"[^A-Za-z0-9_.\-]+")
 
 
@@ -92,7 +95,9 @@ def _common_prefix(paths: list[list[str]]) -> int:
 
 def _unique(path: list[str], node: Node, count: int, free: Callable[[str], bool]) -> str:
     op = node.op.lower()
-    drop_op = len(path) > 1 and re.fullmatch(rf"{re.escape(op)}(_\d+)?", path[-1].lower()) is not None
+    last = path[-1].lower() if path else ""
+    names_op = re.fullmatch(rf"{re.escape(op)}(_\d+)?", last) is not None or last in _TENSORFLOW
+    drop_op = len(path) > 1 and names_op
     base = ".".join(path[:-1] if drop_op else path)
     numbered = f"{op}{count}"
     options = [base, f"{base}.{op}", ".".join(path)] if base else [numbered]

@@ -116,7 +116,7 @@ class Filters(Method[FiltersParameters]):
         if dead:
             share = len(dead) / count
             text = f"{len(dead)} of {count} filters of {layer} are dead ({share:.0%}), paid for and not used."
-            found.append(Finding("attention", text, f"filters {_list(dead)} have under 1% of the median RMS"))
+            found.append(Finding("attention", text, f"{_list(dead)}: under 1% of the median RMS"))
         else:
             found.append(
                 Finding("good", f"No filter of {layer} is dead.", f"{count} filters compared by RMS")
@@ -128,7 +128,7 @@ class Filters(Method[FiltersParameters]):
                 Finding(
                     "attention",
                     text,
-                    f"{_list(loud)} have over 4 times the median RMS; folded batch norm can do that",
+                    f"{_list(loud)}: over 4 times the median RMS; folded batch norm can do that",
                 )
             )
         if len(rough) > 0.2 * count:
@@ -212,4 +212,5 @@ def _reads_input(model: Model, value: str) -> bool:
 
 def _list(numbers: Sequence[int]) -> str:
     shown = ", ".join(map(str, numbers[:8]))
+    shown = f"filter{'' if len(numbers) == 1 else 's'} {shown}"
     return shown + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
