@@ -1,7 +1,8 @@
 """Short names that a person can type, from the long ones that exporters write.
 
 ``/features/features.28/Conv_output_0`` becomes ``features.28``, ``functional_1/conv1/BiasAdd:0``
-becomes ``conv1`` and the rectifier behind it ``conv1.relu``, ``conv5_3`` stays what it is, and a bare number becomes ``conv12``.
+becomes ``conv1`` and the rectifier behind it ``conv1.relu``, ``conv5_3`` stays what it is, and a bare
+number becomes ``conv12``.
 """
 
 from __future__ import annotations
