@@ -23,7 +23,12 @@ _TILE = 112
 
 
 def draw(result: Result) -> Iterator[Picture]:
-    """One sheet an image: photo patches above, what the units react to below."""
+    """One sheet an image: photo patches above, what the units react to below.
+
+    Inputs without rows and columns have no parts to cut out, and no sheet.
+    """
+    if result.array.ndim != 5:
+        return
     layout, colours = result.hints.get("layout", "NCHW"), result.hints.get("channels", "RGB")
     for index, name in enumerate(result.images):
         labels = result.hints["each"][index]["labels"]
@@ -31,10 +36,9 @@ def draw(result: Result) -> Iterator[Picture]:
         for unit in range(len(labels)):
             top, left, bottom, right = (int(v) for v in result.arrays["boxes"][index, unit])
             signal = channels_last(result.array[index, unit].astype(np.float64), layout, colours)
-            pixels = as_colour(signal[top:bottom, left:right])
-            if pixels.shape[2] == 1:
-                pixels = pixels.repeat(3, axis=2)
-            signals.append(_tile(Image.fromarray(pixels[..., :3])))
+            if signal.shape[2] != 3:  # no colours: one grey picture
+                signal = signal.sum(axis=2, keepdims=True).repeat(3, axis=2)
+            signals.append(_tile(Image.fromarray(as_colour(signal[top:bottom, left:right]))))
             if result.views is not None:
                 patches.append(_tile(photo(result.views[index]).crop((left, top, right, bottom))))
         tiles = patches + signals

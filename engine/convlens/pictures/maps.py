@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from convlens.results import Result
 
 _SIDE = 224  # smaller maps are enlarged to it
+_STRIP = 12  # rows of the strip by which a signal without height is drawn
 
 
 def draw(result: Result) -> Iterator[Picture]:
@@ -44,7 +45,7 @@ def _one(result: Result, index: int, name: str, entry: Mapping[str, Any]) -> Pic
         image = enlarge(Image.fromarray(pixels[..., :3]), _SIDE)
         alt = f"{title} for {name} as a colour picture; grey means no signal."
         return Picture(stem, image, f"{title}, {name}", alt, None, index, "signed, in the photo's colours")
-    flat = reduce(values, entry.get("reduction", "signed"), layout)
+    flat = _flat(reduce(values, entry.get("reduction", "signed"), layout))
     label = entry["label"]
     signed = entry.get("reduction", "signed") == "signed"
     scale = symmetric(flat, label) if signed else positive(flat, label)
@@ -61,12 +62,19 @@ def _one(result: Result, index: int, name: str, entry: Mapping[str, Any]) -> Pic
 
 def reduce(values: NDArray[Any], reduction: str, layout: str) -> NDArray[Any]:
     """One number a pixel: the largest or mean magnitude over the channels, or their signed sum."""
-    if values.ndim == 2:
+    if values.ndim <= 2:
         return values
     moved = channels_last(values, layout)
     if reduction == "max":
         return np.asarray(np.abs(moved).max(axis=-1))
     return np.asarray(np.abs(moved).mean(axis=-1) if reduction == "mean" else moved.sum(axis=-1))
+
+
+def _flat(values: NDArray[Any]) -> NDArray[Any]:
+    """Rows and columns: the middle slice of a volume, a strip for a signal without height."""
+    while values.ndim > 2:
+        values = values[len(values) // 2]
+    return values if values.ndim == 2 else np.atleast_2d(values).repeat(_STRIP, axis=0)
 
 
 def overlay(values: NDArray[Any], scale: Scale, view: NDArray[Any]) -> Image.Image:

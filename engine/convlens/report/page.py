@@ -51,7 +51,7 @@ def page(record: Mapping[str, Any], entries: Sequence[Entry], images: Images) ->
         lstrip_blocks=True,
     )
     environment.filters.update(
-        embed=embed, css=css, number=number, thousands=thousands, shape=_shape, percent=_percent
+        embed=embed, css=css, number=number, thousands=thousands, shape=_shape, percent=_percent, text=_text
     )
     environment.globals.update(
         template_for=lambda kind: _template(environment, kind), zip=zip, legend=_legend
@@ -90,6 +90,13 @@ def thousands(value: int | None) -> str:
 
 def _percent(value: float) -> str:
     return f"{value:.1%}" if value < 0.1 else f"{value:.0%}"
+
+
+def _text(value: Any) -> str:
+    """A cell of a table."""
+    if isinstance(value, float):
+        return number(value)
+    return "-" if value is None else str(value)
 
 
 def _shape(value: Sequence[Any]) -> str:
