@@ -126,7 +126,7 @@ def audit_command(images: tuple[str, ...], as_json: bool, output: Path, **option
     else:
         for finding in outcome.findings:
             click.echo(f"- {finding['text']} ({finding['evidence']})")
-        click.echo(f"\nreport: {outcome.report}")
+        click.echo(f"\nreport: {outcome.report.resolve()}")
     for skipped in outcome.skipped:
         click.echo(f"convlens: skipped: {skipped['reason']}", err=True)
     return FAILED if outcome.skipped else 0
