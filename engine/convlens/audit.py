@@ -27,8 +27,13 @@ if TYPE_CHECKING:
 _GROUP = 4  # photos in one part
 _STATE = "unfinished.json"
 _COMMON = frozenset(
-    ["Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Conv", "Dropout", "Flatten", "Gemm", "GlobalAveragePool", "Identity", "LRN", "MatMul", "MaxPool", "Mul", "ReduceMean", "Relu", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Sub", "Transpose", "Unsqueeze"]
-)  # what most classifiers are made of; anything else is worth a line in the report
+    {
+        "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Conv", "Dropout", "Flatten",
+        "Gemm", "GlobalAveragePool", "Identity", "LRN", "MatMul", "MaxPool", "Mul", "ReduceMean", "Relu",
+        "Reshape", "Sigmoid", "Softmax", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+    }
+)  # fmt: skip
+"""What most classifiers are made of; anything else is worth a line in the report."""
 
 
 @dataclass(frozen=True)
