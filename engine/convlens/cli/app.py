@@ -11,7 +11,7 @@ import click
 
 from convlens import __version__
 from convlens.cli.jobs import audit_command, layers_command, models_group, verify_command
-from convlens.cli.options import card_last
+from convlens.cli.options import HELP, arranged
 from convlens.errors import FAILED, USAGE, ConvLensError, nearest
 
 _EPILOG = (
@@ -65,7 +65,7 @@ class Commands(click.Group):
 @click.group(
     cls=Commands,
     epilog=_EPILOG,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={**HELP, "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="convlens")
 def cli() -> None:
@@ -76,7 +76,7 @@ def cli() -> None:
 
 
 for job in (audit_command, layers_command, verify_command):
-    cli.add_command(card_last(job))
+    cli.add_command(arranged(job))
 cli.add_command(models_group)
 
 

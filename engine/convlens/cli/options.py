@@ -119,8 +119,12 @@ def job_options(command: F) -> F:
     return command
 
 
-def card_last(command: click.Command) -> click.Command:
-    """The command with what belongs to the card at the end of its help, since a card file says it all."""
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def arranged(command: click.Command) -> click.Command:
+    """The command with ``-h``, and the card's settings at the end of its help, since a file says them."""
+    command.context_settings.update(HELP)
     last = {"card", *CARD_SETTINGS}
     command.params.sort(key=lambda p: (not isinstance(p, click.Argument), p.name in last))
     return command
