@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -153,6 +153,19 @@ class Method(ABC, Generic[P]):
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"]) or "parameters"
             raise ParameterError(f"{self.name}: {name} is {first['input']!r}; {first['msg']}") from error
+
+    def schema(self) -> dict[str, Any]:
+        """The method as a JSON schema of its parameters, with what it is and needs beside it."""
+        needs = {"images": self.images, "target": self.target, "classes": self.classes}
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            **self.Parameters.model_json_schema(),
+            "title": self.name,
+            "description": self.summary,
+            "x-paper": asdict(self.paper),
+            "x-kind": self.kind,
+            "x-needs": [what for what, wanted in {**needs, "gradients": self.gradients}.items() if wanted],
+        }
 
 
 _METHODS: dict[str, Method[Any]] = {}

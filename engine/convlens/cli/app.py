@@ -10,7 +10,13 @@ from typing import Any, NoReturn
 import click
 
 from convlens import __version__
-from convlens.cli.jobs import audit_command, layers_command, models_group, verify_command
+from convlens.cli.jobs import (
+    audit_command,
+    layers_command,
+    methods_command,
+    models_group,
+    verify_command,
+)
 from convlens.cli.options import HELP, arranged
 from convlens.errors import FAILED, USAGE, ConvLensError, nearest
 
@@ -77,6 +83,7 @@ def cli() -> None:
 
 for job in (audit_command, layers_command, verify_command):
     cli.add_command(arranged(job))
+cli.add_command(methods_command)
 cli.add_command(models_group)
 
 

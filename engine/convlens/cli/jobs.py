@@ -132,6 +132,21 @@ def audit_command(images: tuple[str, ...], as_json: bool, output: Path, **option
     return FAILED if outcome.skipped else 0
 
 
+@click.command("methods", context_settings=HELP, short_help="every registered method, with its JSON schema")
+@json_option
+def methods_command(as_json: bool) -> int:
+    """List every registered method; --json prints the JSON schema of each one's parameters."""
+    from convlens import registry
+
+    known = registry.methods()
+    if as_json:
+        print_json({name: method.schema() for name, method in known.items()})
+    else:
+        rows = [{"method": m.name, "shows": m.summary, "source": m.paper.cite} for m in known.values()]
+        print_table(rows)
+    return 0
+
+
 @click.group(
     "models", invoke_without_command=True, context_settings=HELP, short_help="the models that come along"
 )
