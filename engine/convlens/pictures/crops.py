@@ -37,7 +37,8 @@ def draw(result: Result) -> Iterator[Picture]:
             top, left, bottom, right = (int(v) for v in result.arrays["boxes"][index, unit])
             signal = channels_last(result.array[index, unit].astype(np.float64), layout, colours)
             if signal.shape[2] != 3:  # no colours: one grey picture
-                signal = signal.sum(axis=2, keepdims=True).repeat(3, axis=2)
+                with np.errstate(invalid="ignore"):  # infinities of both signs: no number, drawn grey
+                    signal = signal.sum(axis=2, keepdims=True).repeat(3, axis=2)
             signals.append(_tile(Image.fromarray(as_colour(signal[top:bottom, left:right]))))
             if result.views is not None:
                 patches.append(_tile(photo(result.views[index]).crop((left, top, right, bottom))))

@@ -67,7 +67,8 @@ def reduce(values: NDArray[Any], reduction: str, layout: str) -> NDArray[Any]:
     moved = channels_last(values, layout)
     if reduction == "max":
         return np.asarray(np.abs(moved).max(axis=-1))
-    return np.asarray(np.abs(moved).mean(axis=-1) if reduction == "mean" else moved.sum(axis=-1))
+    with np.errstate(invalid="ignore"):  # infinities of both signs add up to no number, which is drawn grey
+        return np.asarray(np.abs(moved).mean(axis=-1) if reduction == "mean" else moved.sum(axis=-1))
 
 
 def _flat(values: NDArray[Any]) -> NDArray[Any]:
@@ -115,6 +116,6 @@ def _places(values: NDArray[Any], scale: Scale) -> str:
 
 
 def _region(row: Any, column: Any, shape: tuple[int, ...]) -> str:
-    vertical = ("upper", "middle", "lower")[min(2, int(3 * row / shape[0]))]
-    horizontal = ("left", "centre", "right")[min(2, int(3 * column / shape[1]))]
+    vertical = ("upper", "middle", "lower")[min(2, int(3 * (row + 0.5) / shape[0]))]
+    horizontal = ("left", "centre", "right")[min(2, int(3 * (column + 0.5) / shape[1]))]
     return "centre" if (vertical, horizontal) == ("middle", "centre") else f"{vertical} {horizontal}"
