@@ -714,3 +714,22 @@ def test_chelsea_is_a_cat(bundled: Path) -> None:
     assert grid.min() < hidden.arrays["baseline"][0] * 0.9
     # a patch counts as on the animal where at least nine tenths of it are
     assert animal[top : top + 32, left : left + 32].mean() > 0.9
+
+
+def test_scores_that_are_not_numbers_are_told(photos: list[Path], tmp_path: Path) -> None:
+    """Weights that training blew up: the audit runs to its end and says that the scores mean nothing."""
+    import onnx
+    from onnx import numpy_helper
+
+    path = tiny.tiny(tmp_path / "broken")
+    proto = onnx.load(path)
+    for tensor in proto.graph.initializer:
+        if tensor.name == "head.bias":
+            tensor.CopyFrom(
+                numpy_helper.from_array(np.full(len(tiny.LABELS), np.nan, np.float32), tensor.name)
+            )
+    onnx.save(proto, path)
+    outcome = audit(convlens.load(path, threads=1), photos, tmp_path / "out")
+    said = [finding["text"] for finding in outcome.findings]
+    assert sum("are not numbers" in text for text in said) == len(photos)
+    Page(outcome.report.read_text(encoding="utf-8"))

@@ -124,6 +124,8 @@ def audit_command(images: tuple[str, ...], as_json: bool, output: Path, **option
     if as_json:
         print_json(outcome.record)
     else:
+        if not outcome.record["certificate"]["passed"]:
+            click.echo(f"uncertified: {outcome.record['certificate']['words']}")
         for finding in outcome.findings:
             click.echo(f"- {finding['text']} ({finding['evidence']})")
         click.echo(f"\nreport: {outcome.report.resolve()}")

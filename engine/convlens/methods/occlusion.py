@@ -218,7 +218,7 @@ def _extremes(
         for flat in order:
             at = tuple(int(i) for i in np.unravel_index(int(flat), grid.shape))
             value = float(change[at])
-            if len(chosen) == _LISTED or (value >= 0 if effect == "falls" else value <= 0):
+            if len(chosen) == _LISTED or not (value < 0 if effect == "falls" else value > 0):
                 break
             place = tuple(starts[axis][i] for axis, i in enumerate(at))
             if all(any(abs(a - b) >= patch for a, b in zip(place, o, strict=True)) for o in chosen):

@@ -90,6 +90,10 @@ class Predict(Method[PredictParameters]):
             rows = [row for row in result.rows if row["image"] == name]
             first, rest = rows[0], rows[1:]
             share = first["probability"]
+            if share is None or share != share:
+                text = f"{name}: the model's scores are not numbers."
+                found.append(Finding("attention", text, "the class output holds NaN or infinity", index))
+                continue
             evidence = f"{first['label']} {share:.0%}" + "".join(
                 f", {row['label']} {row['probability']:.0%}" for row in rest[:2]
             )

@@ -1,7 +1,7 @@
 """Kind ``map``: numbers over the input, on their own, as colours, or laid over the photo.
 
 ``hints["draw"]`` lists what is drawn: ``array``, ``style`` (``map``, ``colour`` or ``overlay``),
-``reduction`` (``max``, ``mean`` or ``signed``, for arrays with channels) and ``label``.
+``reduction`` (``max``, ``mean`` or ``signed``, only for arrays with channels) and ``label``.
 ``hints["each"]`` gives each image's ``title`` and, for overlays, ``marks``: boxes to draw.
 """
 
@@ -45,9 +45,10 @@ def _one(result: Result, index: int, name: str, entry: Mapping[str, Any]) -> Pic
         image = enlarge(Image.fromarray(pixels[..., :3]), _SIDE)
         alt = f"{title} for {name} as a colour picture; grey means no signal."
         return Picture(stem, image, f"{title}, {name}", alt, None, index, "signed, in the photo's colours")
-    flat = _flat(reduce(values, entry.get("reduction", "signed"), layout))
+    reduction = entry.get("reduction")
+    flat = _flat(values if reduction is None else reduce(values, reduction, layout))
     label = entry["label"]
-    signed = entry.get("reduction", "signed") == "signed"
+    signed = reduction in (None, "signed")
     scale = symmetric(flat, label) if signed else positive(flat, label)
     if entry.get("bound"):
         scale = Scale(-entry["bound"], entry["bound"], label, "signed")

@@ -51,7 +51,14 @@ def page(record: Mapping[str, Any], entries: Sequence[Entry], images: Images) ->
         lstrip_blocks=True,
     )
     environment.filters.update(
-        embed=embed, css=css, number=number, thousands=thousands, shape=_shape, percent=_percent, text=_text
+        embed=embed,
+        css=css,
+        number=number,
+        thousands=thousands,
+        shape=_shape,
+        percent=_percent,
+        text=_text,
+        fixed=_fixed,
     )
     environment.globals.update(
         template_for=lambda kind: _template(environment, kind), zip=zip, legend=_legend
@@ -88,8 +95,13 @@ def thousands(value: int | None) -> str:
     return str(value)
 
 
-def _percent(value: float) -> str:
-    return f"{value:.1%}" if value < 0.1 else f"{value:.0%}"
+def _percent(value: float | None) -> str:
+    return _fixed(value, ".1%" if value is not None and value < 0.1 else ".0%")
+
+
+def _fixed(value: float | None, places: str) -> str:
+    """A number in a given form; a dash for what is not a number, which JSON cannot hold."""
+    return "-" if value is None else format(value, places)
 
 
 def _text(value: Any) -> str:
