@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convlens import results
 from convlens.errors import ConvLensError
 from convlens.results import Result, plain, write
 from graph.nets import numbers, refused
@@ -82,7 +81,7 @@ def test_a_failing_array_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         handle.write(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(results.np, "savez_compressed", full_disk)
+    monkeypatch.setattr(np, "savez_compressed", full_disk)
     with pytest.raises(OSError, match="No space left"):
         result().save(tmp_path, pictures=False)
     assert list(tmp_path.iterdir()) == []

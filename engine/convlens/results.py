@@ -1,4 +1,8 @@
-"""Results: arrays with units, and how they were made."""
+"""Results: arrays with units, and how they were made.
+
+numpy is imported where it is used: every method imports this module, and listing them is part of
+``convlens --help``.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from convlens.errors import ConvLensError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from convlens.pictures.picture import Picture
@@ -95,6 +98,8 @@ class Result:
 
         Files appear whole or not at all. The JSON comes last, so where it is, the rest is too.
         """
+        import numpy as np
+
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         stem = stem or self.method
@@ -123,6 +128,8 @@ class Result:
         Raises:
             ConvLensError: a file is missing or damaged.
         """
+        import numpy as np
+
         folder = Path(folder)
         try:
             record = json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
@@ -148,6 +155,8 @@ class Result:
 
 def merge(parts: Sequence[Result]) -> Result:
     """Results of one method on several groups of images, as if they had been one batch."""
+    import numpy as np
+
     first = parts[0]
     if len(parts) == 1 or not first.images:
         return first
@@ -195,6 +204,8 @@ def write(path: Path, fill: Callable[[Any], Any]) -> None:
 
 def plain(value: Any) -> Any:
     """A value as JSON can hold it: numpy numbers become Python's, tuples become lists."""
+    import numpy as np
+
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

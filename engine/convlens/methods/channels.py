@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from convlens.errors import LayerError
-from convlens.graph.rectifiers import find_rectifiers
 from convlens.methods.activations import spatial_rectifiers
 from convlens.registry import Field, Job, Method, Paper, Parameters, Step, register
 from convlens.results import Result
@@ -177,6 +176,8 @@ def _layer(model: Model, name: str | None) -> Layer:
 
 def _before_rectifier(model: Model, layer: Layer) -> Layer:
     """The layer that a rectified one is made of; a layer that is no rectifier's is its own."""
+    from convlens.graph.rectifiers import find_rectifiers
+
     rectifier = find_rectifiers(model.graph).get(layer.name)
     source = model.layers.get(rectifier.source) if rectifier is not None else None
     return source if source is not None and source.spatial_axes == layer.spatial_axes else layer

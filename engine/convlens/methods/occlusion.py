@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from convlens.errors import ParameterError
 from convlens.registry import Field, Finding, Images, Job, Method, Paper, Parameters, Step, register
 from convlens.results import Result
-from convlens.runtime.patches import as_input, blur, masked, positions, spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,6 +63,8 @@ class Occlusion(Method[OcclusionParameters]):
     def run(self, job: Job[OcclusionParameters]) -> Result:
         """Every position of every image, in batches of masked copies made while the model runs."""
         import numpy as np
+
+        from convlens.runtime.patches import masked, positions, spread
 
         assert job.target is not None
         images, axes = job.images, job.model.source.spatial
@@ -191,6 +192,8 @@ def filling(model: Model, images: Images, fill: str, patch: int) -> NDArray[Any]
         CardError: a pixel value is asked for and no card says what pixels become.
     """
     import numpy as np
+
+    from convlens.runtime.patches import as_input, blur
 
     array, axes = images.array, model.source.spatial
     if fill in _PIXELS:
