@@ -36,6 +36,11 @@ class Section:
         return [(title if len(said) > 1 else "", text) for text, title in reversed(said.items())]
 
     @property
+    def beside(self) -> bool:
+        """Whether its steps are small pictures to be compared, which must not be torn apart."""
+        return len(self.entries) > 1 and all(entry.result.kind == "map" for entry in self.entries)
+
+    @property
     def per_image(self) -> bool:
         """Whether the section goes photo by photo."""
         return any(entry.result.images for entry in self.entries)
