@@ -276,9 +276,7 @@ def _finish(output: Path, record: Mapping[str, Any], entries: Sequence[Entry], i
     folder = output / "pictures"
     folder.mkdir(exist_ok=True)
     for entry in entries:
-        for picture in entry.result.pictures:
-            sheet = picture.composed()
-            write(folder / f"{entry.key}-{picture.name}.png", lambda file, s=sheet: s.save(file, "PNG"))  # type: ignore[misc]
+        entry.result.save_pictures(folder, entry.key)
     html = page(record, entries, images)
     write(output / "index.html", lambda file: file.write(html.encode()))
     text = json.dumps(plain(record), indent=1, ensure_ascii=False)

@@ -141,6 +141,11 @@ class Model:
         """
         return complete(self.card, self.source)
 
+    @property
+    def colours(self) -> str:
+        """Order of the colours in the input, for drawing what has its shape; RGB where no card says."""
+        return self.card.input.channels or "RGB"
+
     @cached_property
     def runner(self) -> Runner:
         """onnxruntime on this model: values only."""

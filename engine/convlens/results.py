@@ -112,14 +112,20 @@ class Result:
         path = folder / f"{stem}.npz"
         write(path, lambda handle: np.savez_compressed(handle, allow_pickle=False, **arrays))
         written.append(path)
-        for picture in self.pictures if pictures else ():
-            sheet = picture.composed()
-            path = folder / f"{stem}-{picture.name}.png"
-            write(path, partial(sheet.save, format="PNG"))
-            written.append(path)
+        if pictures:
+            written += self.save_pictures(folder, stem)
         text = json.dumps(self.record(), indent=1, ensure_ascii=False)
         write(record, lambda handle: handle.write(text.encode()))
         return [*written, record]
+
+    def save_pictures(self, folder: Path, stem: str) -> list[Path]:
+        """Write one ``STEM-NAME.png`` a picture, with caption and legend, into ``folder``."""
+        written = []
+        for picture in self.pictures:
+            path = folder / f"{stem}-{picture.name}.png"
+            write(path, partial(picture.composed().save, format="PNG"))
+            written.append(path)
+        return written
 
     @classmethod
     def load(cls, folder: str | Path, stem: str) -> Result:

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import prod
 from typing import Any, TypeAlias
 
 from convlens.errors import LayerError, nearest
@@ -138,6 +137,17 @@ class Layers(Sequence[Layer]):
     def of_kind(self, *kinds: str) -> list[Layer]:
         """The layers whose kind is one of ``kinds``."""
         return [layer for layer in self._layers if layer.kind in kinds]
+
+    def placed(self) -> list[Layer]:
+        """Rectified layers whose units have a place in the image; convolutions where there are none.
+
+        Those that see all of the image count only where no others are left.
+        """
+        for kinds in (("rectifier",), ("conv", "activation", "pool")):
+            found = [layer for layer in self.of_kind(*kinds) if layer.spatial_axes and layer.field]
+            if found:
+                return [layer for layer in found if layer.field and None not in layer.field.size] or found
+        return []
 
     def json(self) -> str:
         """All layers as JSON."""
@@ -287,8 +297,3 @@ def shape_text(shape: Shape) -> str:
     if shape is None:
         return "?"
     return " x ".join("?" if dim is None else re.sub(r"^unk__\d+$", "N", str(dim)) for dim in shape)
-
-
-def elements(shape: Sequence[int]) -> int:
-    """How many numbers a shape holds."""
-    return prod(shape)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class Plan:
     """The steps that some values need, and after which step each value can go."""
 
     steps: tuple[Step, ...]
-    expire: tuple[tuple[str, ...], ...] = field(default=())
+    expire: tuple[tuple[str, ...], ...]
 
 
 class TorchGraph(nn.Module):
@@ -93,9 +94,7 @@ class TorchGraph(nn.Module):
                 ) from error
             if isinstance(call, nn.Module):
                 self.add_module(module_name(node), call)
-            names = tuple("" if i in maker.taken else name for i, name in enumerate(node.inputs))
-            kept = [i for i in range(len(names)) if i not in maker.taken]
-            names = tuple(names[i] for i in kept)
+            names = tuple(name for i, name in enumerate(node.inputs) if i not in maker.taken)
             while names and not names[-1]:
                 names = names[:-1]
             for name in names:
@@ -227,6 +226,10 @@ class TorchGraph(nn.Module):
             found = self.values(feeds, self.graph.outputs)
         else:
             found = session.collect(feeds, self.graph.outputs)
+        return self.packed(found)
+
+    def packed(self, found: Mapping[str, Tensor]) -> Tensor | tuple[Tensor, ...]:
+        """The outputs among ``found`` as the module returns them: bare where there is one, else a tuple."""
         outputs = tuple(found[name] for name in self.graph.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -251,7 +254,7 @@ class TorchGraph(nn.Module):
         working precision, or in half precision where the file says so and float64 is not asked for.
         """
         tensor = array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
-        device = next((buffer.device for buffer in (*self.parameters(), *self.buffers())), None)
+        device = next((held.device for held in chain(self.parameters(), self.buffers())), None)
         dtype = tensor.dtype
         if dtype.is_floating_point:
             half = self.graph.value(name).dtype == "float16" and self.dtype == torch.float32

@@ -138,6 +138,4 @@ class Session:
 
     def __call__(self, x: Any) -> Tensor | tuple[Tensor, ...]:
         """The model's outputs for ``x``, ready for a backward."""
-        found = self.run(x)
-        outputs = tuple(found[name] for name in self.graph.graph.outputs)
-        return outputs[0] if len(outputs) == 1 else outputs
+        return self.graph.packed(self.run(x))

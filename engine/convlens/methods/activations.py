@@ -70,7 +70,7 @@ class Activations(Method[ActivationsParameters]):
 
     def plan(self, model: Model) -> Sequence[Step]:
         """The first rectifier and the last one that still knows where things are."""
-        places = spatial_rectifiers(model)
+        places = model.layers.placed()
         if not places:
             return ()
         text = "Every channel of a layer; bright is active, black is silent."
@@ -92,21 +92,9 @@ class Activations(Method[ActivationsParameters]):
         return (Finding("note", text, evidence),)
 
 
-def spatial_rectifiers(model: Model) -> list[Layer]:
-    """Rectified layers (or convolutions where there are none) that keep a place for every unit."""
-    for kinds in (("rectifier",), ("conv", "activation", "pool")):
-        found = [
-            layer for layer in model.layers.of_kind(*kinds) if len(layer.spatial_axes) >= 1 and layer.field
-        ]
-        placed = [layer for layer in found if layer.field and None not in layer.field.size]
-        if placed or found:
-            return placed or found
-    return []
-
-
 def deepest(model: Model) -> Layer:
-    """The last of :func:`spatial_rectifiers`, the last layer where there is none."""
-    found = spatial_rectifiers(model)
+    """The last of ``Layers.placed``, the last layer where there is none."""
+    found = model.layers.placed()
     layer: Layer = found[-1] if found else model.layers[-1]
     return layer
 

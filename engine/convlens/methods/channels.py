@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from convlens.errors import LayerError
-from convlens.methods.activations import spatial_rectifiers
 from convlens.registry import Field, Job, Method, Paper, Parameters, Step, register
 from convlens.results import Result
 
@@ -133,7 +132,7 @@ class Channels(Method[ChannelsParameters]):
             rows=rows,
             hints={
                 "layout": model.source.layout,
-                "channels": model.card.input.channels or "RGB",
+                "channels": model.colours,
                 "each": [
                     {"labels": [f"{channel[i, k]}: {number(float(strength[i, k]))}" for k in range(top)]}
                     for i in range(len(array))
@@ -144,7 +143,7 @@ class Channels(Method[ChannelsParameters]):
 
     def plan(self, model: Model) -> Sequence[Step]:
         """One step, at the layer that is chosen by default."""
-        if not model.source.image or not spatial_rectifiers(model):
+        if not model.source.image or not model.layers.placed():
             return ()
         text = (
             "The channels that each photo excites most. Above: the part of the photo that the strongest unit "
@@ -162,7 +161,7 @@ def _layer(model: Model, name: str | None) -> Layer:
                 f"layer {layer.alias!r} keeps no place for its units; expected one before the dense part"
             )
         return layer
-    known = spatial_rectifiers(model)
+    known = model.layers.placed()
     if not known:
         raise LayerError("the model has no layer whose units have a place in the image")
     size = [s or 224 for s in model.source.size]

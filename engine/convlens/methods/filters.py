@@ -87,7 +87,7 @@ class Filters(Method[FiltersParameters]):
             hints={
                 "layer": layer.alias,
                 "colour": colour,
-                "channels": model.card.input.channels or "RGB",
+                "channels": model.colours,
                 "shown": job.parameters.show,
                 "inputs": job.parameters.show,
                 "cutoff": 1 / (2 * stride),

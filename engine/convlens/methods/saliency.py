@@ -69,7 +69,6 @@ class Saliency(Method[SaliencyParameters]):
         source = job.model.source
         unit = "signal at the input" if rule != "plain" else "score per input unit"
         what = {"max": "largest magnitude over colours", "mean": "mean magnitude", "signed": "signed sum"}
-        channels = job.model.card.input.channels or "RGB"
         draw = [
             {"array": "gradient", "style": "map", "reduction": reduction, "label": what[reduction]},
             {"array": "gradient", "style": "colour"},
@@ -96,7 +95,7 @@ class Saliency(Method[SaliencyParameters]):
             hints={
                 "draw": draw,
                 "layout": source.layout,
-                "channels": channels,
+                "channels": job.model.colours,
                 "each": [
                     {
                         "title": f"{_NAMES[rule]} of {job.target.words(i)}",

@@ -57,7 +57,6 @@ def page(record: Mapping[str, Any], entries: Sequence[Entry], images: Images) ->
     )
     environment.filters.update(
         embed=embed,
-        css=css,
         number=number,
         thousands=thousands,
         shape=_shape,
