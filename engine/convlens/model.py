@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike, fspath
@@ -13,9 +13,10 @@ import numpy as np
 
 from convlens import cache, catalogue, inputs, ops, registry
 from convlens.cards import Card
-from convlens.certificate import TOLERANCE, Certificate, certify, random_input
+from convlens.certificate import Certificate
+from convlens.certifying import certificate_of
 from convlens.classes import Classes, find_classes
-from convlens.errors import CardError, UncertifiedError, UnsupportedError, UsageError
+from convlens.errors import UncertifiedError, UnsupportedError, UsageError
 from convlens.graph.graph import Graph, Node
 from convlens.graph.layers import Facts, Layer, Layers, find_layers
 from convlens.graph.load import load_graph
@@ -193,47 +194,9 @@ class Model:
         Raises:
             UnsupportedError: the graph cannot be built or run in one of the two.
         """
-        if seed in self._certificates:
-            return self._certificates[seed]
-        key = cache.key_of(
-            self.sha256,
-            self.card.input.model_dump(),
-            seed,
-            TOLERANCE,
-            self.runner.device,
-            cache.versions(),
-            cache.sources(),
-        )
-        kept = cache.get("certificates", key)
-        if kept is not None:
-            try:
-                self._certificates[seed] = Certificate.restore(kept)
-                return self._certificates[seed]
-            except (KeyError, TypeError):
-                pass  # damaged; made again below
-        certificate = self._certify(seed)
-        self._certificates[seed] = certificate
-        cache.put("certificates", key, certificate.record())
-        return certificate
-
-    def _certify(self, seed: int) -> Certificate:
-        fed: dict[str, Mapping[str, NDArray[Any]]] = {
-            f"random input (seed {seed})": random_input(self.graph, self.source, self.card.input.size, seed)
-        }
-        if len(self.graph.inputs) == 1:
-            try:
-                photo = next(iter(catalogue.photos()), None)
-                if photo is not None:
-                    fed[f"photo {photo.name}"] = {self.source.name: self.images([photo]).array}
-            except (CardError, UnsupportedError):
-                pass  # no card, no photo: the random input alone is compared
-        try:
-            return certify(self.instrument(), self.runner, fed, exact=lambda: self.instrument("float64"))
-        except UnsupportedError as error:
-            if None in self.source.size and self.card.input.size is None:
-                hint = "the file leaves the input's size open and may not take the one tried; give --size"
-                raise UnsupportedError(f"{error} ({hint})") from error
-            raise
+        if seed not in self._certificates:
+            self._certificates[seed] = certificate_of(self, seed)
+        return self._certificates[seed]
 
     def images(self, given: Inputs) -> Images:
         """A batch, from arrays as the model takes them, or from photos through the card.

@@ -1,0 +1,61 @@
+"""A model's certificate: what is fed to it, and where the outcome is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from convlens import cache, catalogue
+from convlens.certificate import TOLERANCE, Certificate, certify, random_input
+from convlens.errors import CardError, UnsupportedError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convlens.model import Model
+
+
+def certificate_of(model: Model, seed: int) -> Certificate:
+    """The certificate of ``model``: from the cache where this code made it for this file, else made now.
+
+    Raises:
+        UnsupportedError: the graph cannot be built or run in one of the two executors.
+    """
+    key = cache.key_of(
+        model.sha256,
+        model.card.input.model_dump(),
+        seed,
+        TOLERANCE,
+        model.runner.device,
+        cache.versions(),
+        cache.sources(),
+    )
+    kept = cache.get("certificates", key)
+    if kept is not None:
+        try:
+            return Certificate.restore(kept)
+        except (KeyError, TypeError):
+            pass  # damaged; made again below
+    certificate = _made(model, seed)
+    cache.put("certificates", key, certificate.record())
+    return certificate
+
+
+def _made(model: Model, seed: int) -> Certificate:
+    fed: dict[str, Mapping[str, NDArray[Any]]] = {
+        f"random input (seed {seed})": random_input(model.graph, model.source, model.card.input.size, seed)
+    }
+    if len(model.graph.inputs) == 1:
+        try:
+            photo = next(iter(catalogue.photos()), None)
+            if photo is not None:
+                fed[f"photo {photo.name}"] = {model.source.name: model.images([photo]).array}
+        except (CardError, UnsupportedError):
+            pass  # no card, no photo: the random input alone is compared
+    try:
+        return certify(model.instrument(), model.runner, fed, exact=lambda: model.instrument("float64"))
+    except UnsupportedError as error:
+        if None in model.source.size and model.card.input.size is None:
+            hint = "the file leaves the input's size open and may not take the one tried; give --size"
+            raise UnsupportedError(f"{error} ({hint})") from error
+        raise
