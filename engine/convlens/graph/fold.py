@@ -31,7 +31,7 @@ def fold(
         if results is None:
             left.append(node)
         else:
-            constants.update(zip(node.outputs, results, strict=False))
+            constants.update(zip([name for name in node.outputs if name], results, strict=False))
     return left, constants
 
 

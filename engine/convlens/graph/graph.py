@@ -20,7 +20,8 @@ Shape: TypeAlias = tuple[Dim, ...] | None
 class Node:
     """One operator of the graph. An input that is left out is an empty string, as in ONNX.
 
-    ``scope`` is the module that it came from, where the exporter left that in the file.
+    ``scope`` is the module that it came from, where the exporter left that in the file. ``captures``
+    are values of the graph that the node's own subgraphs (branches, loop bodies) read.
     """
 
     op: str
@@ -31,6 +32,12 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
     scope: str = ""
+    captures: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every value that the node depends on: its inputs, and what its subgraphs capture."""
+        return self.inputs + self.captures
 
     @property
     def full_op(self) -> str:
@@ -70,7 +77,11 @@ class Value:
 
 @dataclass(frozen=True)
 class Graph:
-    """A normalised model. Value names are those of the file; nothing is renamed."""
+    """A normalised model. Value names are those of the file; nothing is renamed.
+
+    ``changes`` says in words what was done to the file's graph to get here, in order; ``bound`` holds
+    the inputs of the file that were bound to constants.
+    """
 
     nodes: tuple[Node, ...]
     inputs: tuple[Value, ...]
@@ -81,6 +92,8 @@ class Graph:
     opsets: Mapping[str, int]
     producer: str
     ir: ir.Model
+    changes: tuple[str, ...] = ()
+    bound: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @cached_property
     def producers(self) -> Mapping[str, Node]:
@@ -92,7 +105,7 @@ class Graph:
         """The nodes that read each value, in topological order."""
         found: dict[str, list[Node]] = {}
         for node in self.nodes:
-            for name in dict.fromkeys(node.inputs):
+            for name in dict.fromkeys(node.reads):
                 if name:
                     found.setdefault(name, []).append(node)
         return {name: tuple(nodes) for name, nodes in found.items()}
@@ -114,5 +127,5 @@ class Graph:
             if name and name not in seen:
                 seen.add(name)
                 if name in self.producers:
-                    stack.extend(self.producers[name].inputs)
+                    stack.extend(self.producers[name].reads)
         return seen

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,16 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from convlens.errors import ModelFileError
+from convlens.errors import ConvLensError, ModelFileError
 from convlens.graph import passes
+from convlens.graph.bind import Feed, bind, fix, words
+from convlens.graph.external import external_files
 from convlens.graph.fold import fold
 from convlens.graph.graph import Graph, Node, Value
+from convlens.graph.passes.names import subgraphs
+from convlens.graph.passes.names import values as values_of
 from convlens.graph.shapes import count, infer
+from convlens.graph.sparse import densify
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _MAGIC = {
@@ -68,32 +75,11 @@ def read(path: Path) -> tuple[onnx.ModelProto, str]:
     digest = hashlib.sha256(raw)
     for tensor in proto.graph.initializer:
         _check_tensor(path, tensor)
-    for file, size in sorted(_external_files(proto).items()):
-        data = path.parent / file
-        if not data.is_file():
-            raise ModelFileError(
-                f"{path}: its weights are in {file!r}, which is not beside it; put the two together"
-            )
-        if data.stat().st_size < size:
-            raise ModelFileError(
-                f"{path}: its weights need {size:,} bytes of {file!r}, which has {data.stat().st_size:,}; "
-                "the file is truncated, fetch it again"
-            )
+    for data in external_files(path, proto):
         with data.open("rb") as handle:
             while block := handle.read(1 << 22):
                 digest.update(block)
     return proto, digest.hexdigest()
-
-
-def _external_files(proto: onnx.ModelProto) -> dict[str, int]:
-    """The files that hold weights, and how many bytes of each are spoken for."""
-    found: dict[str, int] = {}
-    for tensor in proto.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            said = {entry.key: entry.value for entry in tensor.external_data}
-            file, end = said.get("location", ""), int(said.get("offset", 0)) + int(said.get("length", 0))
-            found[file] = max(found.get(file, 0), end)
-    return found
 
 
 def _check_tensor(path: Path, tensor: onnx.TensorProto) -> None:
@@ -116,16 +102,35 @@ def _check_tensor(path: Path, tensor: onnx.TensorProto) -> None:
         )
 
 
-def load_graph(path: Path) -> tuple[Graph, str]:
-    """Read, normalise and measure the model at ``path``; returns the graph and the file's SHA-256."""
+def load_graph(
+    path: Path,
+    feeds: Mapping[str, Feed] | None = None,
+    sizes: Mapping[str, Mapping[int, int]] | None = None,
+) -> tuple[Graph, str]:
+    """Read, normalise and measure the model at ``path``; returns the graph and the file's SHA-256.
+
+    Args:
+        path: the file.
+        feeds: inputs to bind to constants, by name; see :mod:`convlens.graph.bind`.
+        sizes: lengths for open axes, by input and axis; the graph then takes no others.
+
+    Raises:
+        ModelFileError: the file cannot be read.
+        UnsupportedError: it holds what no executor covers.
+        UsageError: ``feeds`` does not fit its inputs.
+    """
     proto, digest = read(path)
     try:
+        sparse = densify(proto.graph)
         model = ir.serde.deserialize_model(proto)
         ir.external_data.set_base_dir(model.graph, path.parent)
-        for step in passes.ALL:
-            step(model)
-        graph = build(model)
-    except ModelFileError:
+        bound = bind(model, feeds) if feeds else {}
+        changes = ["sparse weights written out"] if sparse else []
+        changes += [f"input {name} bound to {words(array)}" for name, array in bound.items()]
+        changes += fix(model, sizes or {})
+        changes += passes.normalise(model)
+        graph = replace(build(model), changes=tuple(changes), bound=bound)
+    except (ConvLensError, passes.PassError):
         raise
     except Exception as error:
         raise ModelFileError(
@@ -139,7 +144,7 @@ def _check_reads(path: Path, graph: Graph) -> None:
     """Every value that is read has to come from somewhere."""
     there = {*graph.constants, *graph.producers, *(value.name for value in graph.inputs)}
     for node in graph.nodes:
-        for name in node.inputs:
+        for name in node.reads:
             if name and name not in there:
                 raise ModelFileError(
                     f"{path}: its graph is malformed ({node.full_op} reads {name!r}, which nothing computes)"
@@ -192,7 +197,21 @@ def _node(node: ir.Node, opsets: dict[str, int]) -> Node:
         outputs=tuple(value.name or "" for value in node.outputs),
         attributes={name: _attribute(attr) for name, attr in node.attributes.items()},
         scope=_scope(node.metadata_props.get(_SCOPES, "")),
+        captures=_captures(node),
     )
+
+
+def _captures(node: ir.Node) -> tuple[str, ...]:
+    """What the node's subgraphs read from outside of them, each once."""
+    found: dict[str, None] = {}
+    for inner in subgraphs(node):
+        own = {value.name for value in values_of(inner)}
+        reads = [value.name for value in inner.outputs]
+        for each in inner:
+            reads += [value.name for value in each.inputs if value is not None]
+            reads += _captures(each)
+        found.update((name, None) for name in reads if name and name not in own)
+    return tuple(found)
 
 
 def _scope(text: str) -> str:
