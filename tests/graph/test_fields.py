@@ -131,6 +131,18 @@ def test_joined_along_space_is_whole(tmp_path: Path) -> None:
     assert found.size == (1, None)
 
 
+def test_joined_with_a_constant_along_space_is_whole(tmp_path: Path) -> None:
+    proto = model(
+        [op("Concat", "edge image", "y", axis=2)],
+        {"image": ["N", 1, 9, 9]},
+        ["y"],
+        {"edge": numbers(1, 1, 2, 9)},
+    )
+    found = field(proto, tmp_path)
+    assert found is not None
+    assert found.size == (None, 1)  # rows are moved by two
+
+
 def test_upsampling_halves_the_stride(tmp_path: Path) -> None:
     nodes = [
         op("MaxPool", "image", "a", kernel_shape=[2, 2], strides=[2, 2]),
@@ -313,3 +325,61 @@ def test_fields_hold_exactly_what_moves_a_unit(given_chain: tuple[list[Step], in
         if inside and not gaps:
             assert seen.tolist() == inside
             assert layer.field.box((unit, unit), (size, size))[0] == (inside[0], inside[-1] + 1)
+
+
+def moved(proto: onnx.ModelProto, shape: tuple[int, ...], row: int) -> Any:
+    """Which units of y a change of every number in row ``row`` of the image moves."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    still = np.random.default_rng(0).random(shape).astype(np.float32)
+    other = still.copy()
+    other[:, :, row] += 1
+    before, after = (session.run(["y"], {"image": x})[0] for x in (still, other))
+    return before != after
+
+
+SHUFFLE = [
+    op("Conv", "image w", "a", pads=[1, 1, 1, 1]),
+    op("Reshape", "a split", "b"),
+    op("Transpose", "b", "c", perm=[0, 2, 1, 3, 4]),
+    op("Reshape", "c merge", "y"),
+]
+
+
+@pytest.mark.parametrize("case", ["shuffle", "residual", "tokens", "attended", "line"])
+def test_reshaped_axes_against_perturbation(tmp_path: Path, case: str) -> None:
+    size, spatial = 9, True
+    weights: dict[str, Any] = {"w": numbers(4, 4, 3, 3)}
+    image = [1, 4, size, 5]
+    split, merge = np.array([1, 2, 2, size, 5]), np.array([1, 4, size, 5])
+    if case == "shuffle":
+        nodes, weights = SHUFFLE, {**weights, "split": split, "merge": merge}
+    elif case == "residual":
+        nodes = [*SHUFFLE[:3], op("Reshape", "c merge", "d"), op("Add", "d image", "y")]
+        weights |= {"split": split, "merge": merge}
+    elif case == "line":
+        image, weights = [1, 4, size], {"w": numbers(4, 4, 3), "split": np.array([1, 2, 2, size])}
+        weights["merge"] = np.array([1, 4, size])
+        nodes = [op("Conv", "image w", "a", pads=[1, 1]), op("Reshape", "a split", "b")]
+        nodes += [op("Transpose", "b", "c", perm=[0, 2, 1, 3]), op("Reshape", "c merge", "y")]
+    else:  # pixels become tokens that are mixed: everything is seen, also beside a path that sees little
+        weights = {"flat": np.array([1, 4, size * 5]), "mix": numbers(size * 5, size * 5), "merge": merge}
+        nodes = [op("Reshape", "image flat", "a"), op("MatMul", "a mix", "b"), op("Reshape", "b merge", "c")]
+        nodes += [op("Add", "c image", "y") if case == "attended" else op("Relu", "c", "y")]
+        spatial = False
+    proto = model(nodes, {"image": image}, ["y"], weights)
+    found = field(proto, tmp_path)
+    assert found is not None
+    if not spatial:
+        assert found == WHOLE
+    for row in range(size):
+        touched = np.flatnonzero(moved(proto, tuple(image), row).any(axis=(0, 1, *range(3, len(image)))))
+        sees = [
+            unit
+            for unit in range(size)
+            if found.size[0] is None or found.offset[0] + unit <= row < found.offset[0] + unit + found.size[0]
+        ]
+        assert touched.tolist() == sees

@@ -14,9 +14,9 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 from convlens import catalogue
-from convlens.errors import ModelFileError
+from convlens.errors import ModelFileError, UnsupportedError
 from convlens.graph.load import load_graph
-from graph.nets import classifier, model, numbers, op, put, refused
+from graph.nets import classifier, model, numbers, op, opened, put, refused
 
 
 def test_text_is_no_model(tmp_path: Path) -> None:
@@ -208,3 +208,83 @@ def test_truncated_external_data(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(data[:100])
     with refused(ModelFileError, path, "'weights.bin'", "100", "truncated"):
         load_graph(path)
+
+
+def edited(folder: Path, key: str, value: str, which: int = 0) -> Path:
+    """The classifier in two files, with one entry of one weight's whereabouts changed."""
+    path = external(folder)
+    proto = onnx.load(path, load_external_data=False)
+    for entry in proto.graph.initializer[which].external_data:
+        if entry.key == key:
+            entry.value = value
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    "place", ["../weights.bin", "/etc/passwd", "a/../../weights.bin", "..\\weights.bin", ""]
+)
+def test_external_data_outside_the_folder(place: str, tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    path = edited(inner, "location", place)
+    (tmp_path / "weights.bin").write_bytes((inner / "weights.bin").read_bytes())
+    with refused(ModelFileError, path, "'w1'", repr(place), "in the model's folder"):
+        load_graph(path)
+
+
+def test_external_data_beyond_the_file(tmp_path: Path) -> None:
+    path = edited(tmp_path, "offset", "4096", which=3)
+    size = (tmp_path / "weights.bin").stat().st_size
+    # the last bias is 5 numbers of 4 bytes
+    with refused(ModelFileError, path, "'weights.bin'", "'b2'", "4,116", f"{size:,}"):
+        load_graph(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("offset", "-4"), ("offset", "x"), ("length", "-1"), ("length", "4.5")]
+)
+def test_external_data_at_no_place(key: str, value: str, tmp_path: Path) -> None:
+    path = edited(tmp_path, key, value)
+    with refused(ModelFileError, path, "'w1'", repr(value), "from 0 on"):
+        load_graph(path)
+
+
+def test_external_data_of_another_length(tmp_path: Path) -> None:
+    path = edited(tmp_path, "length", "400")
+    # w1 is 4 x 3 x 3 x 3 numbers of 4 bytes
+    with refused(ModelFileError, path, "'w1'", "400", "[4, 3, 3, 3]", "432"):
+        load_graph(path)
+
+
+def test_external_data_of_a_constant_node(tmp_path: Path) -> None:
+    proto = model(
+        [
+            helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(numbers(3), "c")),
+            op("Add", "x c", "y"),
+        ],
+        {"x": ["N", 3]},
+        ["y"],
+    )
+    path = tmp_path / "net.onnx"
+    onnx.save_model(
+        proto, path, save_as_external_data=True, location="c.bin", size_threshold=0, convert_attribute=True
+    )
+    np.testing.assert_array_equal(load_graph(path)[0].constants["c"], numbers(3))
+    (tmp_path / "c.bin").unlink()
+    with refused(ModelFileError, path, "'c.bin'", "put the two together"):
+        load_graph(path)
+
+
+def test_custom_operators_are_opened_and_refused_by_name(tmp_path: Path) -> None:
+    nodes = [op("Relu", "x", "a"), helper.make_node("Magic", ["a"], ["y"], domain="acme", name="trick", k=3)]
+    proto = model(
+        nodes, {"x": ["N", 3, 8, 8]}, {"y": ["N", 3, 8, 8]}, imports=[helper.make_opsetid("acme", 1)]
+    )
+    loaded = opened(proto, tmp_path)
+    assert [(layer.op, layer.kind) for layer in loaded.layers] == [
+        ("Relu", "rectifier"),
+        ("acme.Magic", "other"),
+    ]
+    with refused(UnsupportedError, "acme.Magic", "'convlens.ops'"):
+        loaded.instrument()

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto
 
-from convlens.errors import LayerError, UnsupportedError
-from convlens.graph.source import Source
+from convlens.errors import CardError, LayerError, UnsupportedError
+from convlens.graph.source import KINDS, Source
 from graph.nets import classifier, model, numbers, op, opened, refused
+from reference.others import OTHERS
 
 
 def source(folder: Path, shape: list[int | str | None] | None, layout: str | None = None) -> Source:
@@ -25,7 +26,6 @@ def source(folder: Path, shape: list[int | str | None] | None, layout: str | Non
         ([None, None, None, 3], "NHWC", 3, (None, None)),
         (["N", 1, 28, 28], "NCHW", 1, (28, 28)),
         (["N", 28, 28, 1], "NHWC", 1, (28, 28)),
-        (["N", 4, 28, 28], "NCHW", 4, (28, 28)),
         (["N", "C", "H", "W"], "NCHW", None, (None, None)),
     ],
 )
@@ -67,12 +67,76 @@ def test_layers_of_a_signal(tmp_path: Path) -> None:
     assert (layer.field.size, layer.field.stride, layer.field.offset) == ((5,), (1.0,), (0.0,))
 
 
-def test_tokens_are_refused(tmp_path: Path) -> None:
-    proto = model(
-        [op("Gather", "table x", "y")], {"x": ["N", 12]}, ["y"], {"table": numbers(9, 4)}, TensorProto.INT64
-    )
-    with refused(UnsupportedError, "no image-like input", "x (int64, N x 12)", "expected real numbers"):
+def test_tokens_know_their_places(tmp_path: Path) -> None:
+    nodes = [op("Gather", "table x", "y"), op("Transpose", "y", "t", perm=[0, 2, 1]), op("Conv", "t w", "c")]
+    stored = {"table": numbers(9, 4), "w": numbers(5, 4, 3)}
+    proto = model(nodes, {"x": ["N", 12]}, ["c"], stored, TensorProto.INT64)
+    loaded = opened(proto, tmp_path)
+    found = loaded.source
+    assert (found.kind, found.layout, found.channel, found.spatial) == ("tokens", "NT", -1, (1,))
+    assert [(layer.channel_axis, layer.spatial_axes) for layer in loaded.layers] == [
+        (2, (1,)),
+        (1, (2,)),
+        (1, (2,)),
+    ]
+    last = loaded["c"].field
+    assert last is not None
+    assert (last.size, last.stride, last.offset) == ((3,), (1.0,), (0.0,))
+
+
+def test_what_is_no_number_is_refused(tmp_path: Path) -> None:
+    proto = model([op("Not", "x", "y")], {"x": ["N", 12]}, ["y"], dtype=TensorProto.BOOL)
+    with refused(UnsupportedError, "no input that could be explained", "N x 12", "expected numbers"):
         _ = opened(proto, tmp_path).source
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_goes_in_is_told_from_the_graph(name: str, tmp_path: Path) -> None:
+    other = OTHERS[name]
+    found = opened(other.make(), tmp_path).source
+    assert (found.kind, found.layout) == (other.kind, other.layout)
+    assert found.kind in found.words() or KINDS[found.kind] in found.words()
+    assert found.why
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "layout"),
+    [
+        ({"kind": "spectrogram"}, "spectrogram", "NCHW"),
+        ({"kind": "board", "layout": "NHWC"}, "board", "NHWC"),
+        ({"kind": "signal", "layout": "NCT1"}, "signal", "NCT1"),
+        ({"name": "x"}, "photo", "NCHW"),
+    ],
+)
+def test_a_card_decides(tmp_path: Path, settings: dict[str, str], kind: str, layout: str) -> None:
+    found = opened(model([op("Relu", "x", "y")], {"x": [1, 3, 8, 9]}, ["y"]), tmp_path, **settings).source
+    assert (found.kind, found.layout) == (kind, layout)
+    assert "as the card says" in found.why or settings == {"name": "x"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"kind": "tokens"}, ["kind 'tokens' does not fit input 'x'", "photo, image"]),
+        ({"layout": "NCT"}, ["layout 'NCT' does not fit", "NCHW, NHWC"]),
+        ({"name": "why"}, ["no input 'why'", "x"]),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(
+    tmp_path: Path, settings: dict[str, str], words: list[str]
+) -> None:
+    loaded = opened(model([op("Relu", "x", "y")], {"x": [1, 3, 8, 9]}, ["y"]), tmp_path, **settings)
+    with refused(CardError, *words):
+        _ = loaded.source
+
+
+def test_small_planes_that_are_pooled_are_no_board(tmp_path: Path) -> None:
+    weight = {"w": numbers(4, 6, 3, 3)}
+    pads = [1, 1, 1, 1]
+    kept = model([op("Conv", "x w", "y", pads=pads)], {"x": [1, 6, 9, 9]}, ["y"], weight)
+    strided = model([op("Conv", "x w", "y", pads=pads, strides=[2, 2])], {"x": [1, 6, 9, 9]}, ["y"], weight)
+    assert opened(kept, tmp_path).source.kind == "board"
+    assert opened(strided, tmp_path).source.kind == "image"
 
 
 def test_a_model_of_constants_is_refused(tmp_path: Path) -> None:
@@ -85,7 +149,7 @@ def test_the_image_among_several_inputs(tmp_path: Path) -> None:
     proto = model([op("Mul", "scale x", "y")], {"scale": ["N", 1], "x": ["N", 3, 8, 8]}, ["y"])
     loaded = opened(proto, tmp_path)
     assert loaded.source.name == "x"
-    with refused(UnsupportedError, "several inputs", "scale, x"):
+    with refused(UnsupportedError, "several inputs", "scale"):
         loaded.run("predict", numbers(1, 3, 8, 8))
 
 

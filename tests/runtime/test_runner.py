@@ -66,7 +66,7 @@ def test_batch_size_changes_nothing(tmp_path: Path, batch: int | str, size: int)
     np.testing.assert_allclose(found["relu1"], expected["relu1"], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("batch", "allowed"), [("N", {3, 1}), (1, {1}), (2, {2})])
+@pytest.mark.parametrize(("batch", "allowed"), [("N", {3, 1}), (1, {3, 1}), (2, {2})])
 def test_batches_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int | str, allowed: set[int]
 ) -> None:
@@ -185,3 +185,43 @@ def test_check_file(tmp_path: Path) -> None:
     path.write_bytes(b"\x08\x08 nothing")
     with refused(ModelFileError, path, "onnxruntime refuses"):
         check_file(path)
+
+
+def test_values_that_numpy_does_not_hold_are_left_out(tmp_path: Path) -> None:
+    nodes = [
+        op("Cast", "x", "brief", to=TensorProto.BFLOAT16),
+        op("Cast", "brief", "a", to=TensorProto.FLOAT),
+        op("SequenceConstruct", "a x", "both"),
+        op("ConcatFromSequence", "both", "b", axis=0),
+        op("Relu", "b", "y"),
+    ]
+    runs = runner(model(nodes, {"x": ["N", 4]}, ["y"], opset=17), tmp_path)
+    x = numbers(2, 4)
+    names, refusals = runs.readable({"x": x}, ["brief", "a", "both", "b", "y"])
+    assert names == ["a", "b", "y"]
+    assert "bfloat16" in refusals["brief"]
+    assert "no numbers" in refusals["both"]
+    found = runs.run({"x": x}, names)
+    np.testing.assert_array_equal(found["y"][2:], np.maximum(x, 0))
+
+
+def test_a_value_that_cannot_be_handed_out_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = runner(classifier(), tmp_path)
+    session = Runner._session
+
+    def picky(self: Runner, names: frozenset[str], exact: bool) -> Any:
+        if "pool" in names:
+            raise UnsupportedError("onnxruntime refuses pool")
+        return session(self, names, exact)
+
+    monkeypatch.setattr(Runner, "_session", picky)
+    names, refusals = runs.readable({"image": IMAGES}, ["conv1", "relu1", "pool", "flat", "logits"])
+    assert names == ["conv1", "relu1", "flat", "logits"]
+    assert refusals == {"pool": "onnxruntime refuses pool"}
+
+
+def test_fixed_batch_is_the_images(tmp_path: Path) -> None:
+    nodes = [op("Mul", "x scale", "y")]
+    graph, _ = load_graph(put(model(nodes, {"scale": [1, 1], "x": [2, 4]}, ["y"]), tmp_path))
+    assert Runner(graph, "cpu", source="x").fixed_batch == 2
+    assert Runner(graph, "cpu").fixed_batch == 1

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from convlens.graph.graph import Graph, Node, Shape
-from convlens.graph.windows import Everything, Field, Join, Kernel, Permute, Pointwise, Reduce, Rule
+from convlens.graph.windows import Everything, Field, Join, Kernel, Permute, Pointwise, Reduce, Regroup, Rule
 
 Axes: TypeAlias = tuple[Field | None, ...]
 Read: TypeAlias = tuple[Axes, Shape]
@@ -29,26 +29,29 @@ def fields(graph: Graph, source: str, channel: int, rule_of: RuleOf) -> dict[str
     rank = graph.value(source).rank or 0
     found: dict[str, Axes] = {source: tuple(Field(axis) for axis in range(rank))}
     for node in graph.nodes:
-        inputs = [(found[name], graph.value(name).shape) for name in node.inputs if name in found]
+        inputs = [(found[name], graph.value(name).shape) for name in node.reads if name in found]
         if not inputs:
             continue
         for output in node.outputs:
             if not output:
                 continue
-            axes = _apply(rule_of(node, graph), inputs, graph.value(output).shape, channel)
+            axes = _apply(
+                rule_of(node, graph), inputs, graph.value(output).shape, channel, len(node.inputs) > 1
+            )
             if axes is not None:
                 found[output] = axes
     return found
 
 
-def _apply(rule: Rule, inputs: Sequence[Read], shape: Shape, channel: int) -> Axes | None:
+def _apply(rule: Rule, inputs: Sequence[Read], shape: Shape, channel: int, several: bool) -> Axes | None:
+    """The axes of an output; ``several`` says whether the node has more inputs, constants among them."""
     first = inputs[0][0]
     if isinstance(rule, Pointwise):
         return _broadcast(inputs, shape)
     if isinstance(rule, Join):
         axis = rule.axis % len(first)
         merged = _broadcast([(axes, None) for axes, _ in inputs], shape)
-        return tuple(_all(f) if i == axis and len(inputs) > 1 else f for i, f in enumerate(merged))
+        return tuple(_all(f) if i == axis and several else f for i, f in enumerate(merged))
     if isinstance(rule, Kernel):
         out = []
         for axis, field in enumerate(first):
@@ -63,10 +66,20 @@ def _apply(rule: Rule, inputs: Sequence[Read], shape: Shape, channel: int) -> Ax
         return tuple(f for i, f in enumerate(first) if i not in hit)
     if isinstance(rule, Permute):
         return tuple(first[axis] if axis >= 0 else None for axis in rule.order)
+    if isinstance(rule, Regroup):
+        return tuple(_grouped(first, group, rule, channel) for group in rule.groups)
     assert isinstance(rule, Everything)
     if shape is None:
         return None
     return (Field(0), Field(channel, whole=True), *[None] * len(shape))[: len(shape)]
+
+
+def _grouped(axes: Axes, group: tuple[int, ...], rule: Regroup, channel: int) -> Field | None:
+    """Merged and split axes are channels or images at most: their units have no place in space."""
+    if len(group) == 1 and sum(group[0] in other for other in rule.groups) == 1:
+        return axes[group[0]]
+    held = [field for axis in group if (field := axes[axis]) is not None and field.axis in (0, channel)]
+    return held[0].all() if held else None
 
 
 def _all(field: Field | None) -> Field | None:
@@ -85,4 +98,9 @@ def _broadcast(inputs: Sequence[Read], shape: Shape) -> Axes:
             held = out[rank - back]
             if field is not None:
                 out[rank - back] = field if held is None else held.hull(field)
-    return tuple(out)
+    # an axis of the source that one of the values has lost was read whole on its way there
+    kept = [{field.axis for field in axes if field is not None} for axes, _ in inputs]
+    return tuple(
+        field.all() if field is not None and not all(field.axis in axes for axes in kept) else field
+        for field in out
+    )

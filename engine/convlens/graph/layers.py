@@ -201,7 +201,7 @@ def find_layers(
                     parameters=parameters,
                     macs=_macs(node, facts, sized, output, batch),
                     field=_receptive_field(axes, spatial),
-                    channel_axis=_channel_axis(axes, channel, graph.value(output).rank),
+                    channel_axis=_channel_axis(axes, channel, spatial, graph.value(output).rank),
                     spatial_axes=_spatial_axes(axes, spatial),
                 )
             )
@@ -274,11 +274,12 @@ def _receptive_field(axes: Axes | None, spatial: tuple[int, ...]) -> ReceptiveFi
     return ReceptiveField(tuple(size), tuple(stride), tuple(offset))
 
 
-def _channel_axis(axes: Axes | None, channel: int, rank: int | None) -> int | None:
+def _channel_axis(axes: Axes | None, channel: int, spatial: tuple[int, ...], rank: int | None) -> int | None:
     for index, field in enumerate(axes or ()):
         if field is not None and field.axis == channel:
             return index
-    return 1 if (rank or 0) >= 2 else None
+    placed = _spatial_axes(axes, spatial) if channel < 0 else ()
+    return next((axis for axis in range(1, rank or 0) if axis not in placed), None)
 
 
 def _spatial_axes(axes: Axes | None, spatial: tuple[int, ...]) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 ``x * sigmoid(x)`` (SiLU), ``x * clip(x + 3, 0, 6) / 6`` (HardSwish), ``x * (1 + erf(x / sqrt 2)) / 2``
 (GELU) and the like are one rectifier each to the person who trained the network, so a rule has to
-treat them as one: the gate's own branch must not carry a signal of its own.
+treat them as one: the gate's own branch must not carry a signal of its own. A pair of QuantizeLinear
+and DequantizeLinear whose smallest code stands for 0 is the Relu that a quantising tool removed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from convlens.graph.clipped import clipping_pairs
 from convlens.graph.graph import Graph, Node
 
 SINGLE = frozenset(
@@ -52,6 +54,9 @@ def find_rectifiers(graph: Graph) -> Mapping[str, Rectifier]:
                 found[gate.output] = gate
                 ends.add(gate.output)
                 inside |= {out for part in gate.nodes for out in part.outputs} - {gate.output}
+    for quantise, restore in clipping_pairs(graph):
+        output = restore.outputs[0]
+        found[output] = Rectifier("Quantise from 0", quantise.inputs[0], output, (quantise, restore))
     return {output: rectifier for output, rectifier in found.items() if output not in inside}
 
 

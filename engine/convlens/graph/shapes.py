@@ -1,61 +1,41 @@
-"""Shapes and dtypes of every value, by ONNX's own inference on a copy without the heavy weights."""
+"""Shapes and dtypes of every value: one walk through the graph, numbers and symbols together.
+
+ONNX's own inference says what each operator does to a shape, one node at a time. What it leaves open
+is said by rules of this package: sizes that the graph computes from other sizes are evaluated on the
+way, with symbols where a size is not a number yet.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx.shape_inference import infer_node_outputs
 
+from convlens.graph.evaluate import LIMIT, Data, evaluate
+from convlens.graph.extents import extents
 from convlens.graph.graph import Dim, Value
-
-_HEAVY = 1024  # elements; smaller constants may be shapes, axes or sizes that inference needs
+from convlens.graph.sizes import Extent, Extents, Size, fresh, symbol
 
 
 def infer(model: ir.Model, inputs: Mapping[str, tuple[Dim, ...]]) -> dict[str, Value]:
-    """Every value that inference can tell, by name.
+    """Every value of the graph, by name.
 
     Args:
         model: a normalised model; it is not changed.
         inputs: shapes to assume for graph inputs instead of the file's own, to turn symbols into
             numbers. Values computed from other shapes than the file's are then consistent with them.
     """
-    graph = onnx.GraphProto(name="light")
-    for value in model.graph.inputs:
-        if value.name not in model.graph.initializers:
-            graph.input.append(_info(value, inputs.get(value.name or "")))
-    for name, value in model.graph.initializers.items():
-        tensor = value.const_value
-        if tensor is None:
-            continue
-        if tensor.size > _HEAVY:
-            shape = [int(dim) for dim in tensor.shape.numpy()]
-            info = onnx.helper.make_tensor_value_info(name, int(tensor.dtype), shape)
-            graph.input.append(info)
-        else:
-            proto = ir.serde.serialize_tensor(tensor)
-            proto.name = name
-            graph.initializer.append(proto)
-    graph.node.extend(ir.serde.serialize_node(node) for node in model.graph)
-    graph.output.extend(
-        onnx.ValueInfoProto(name=value.name or "") if inputs else ir.serde.serialize_value(value)
-        for value in model.graph.outputs
-    )
-    light = onnx.ModelProto(ir_version=max(model.ir_version, 8), graph=graph)
-    for domain, version in model.opset_imports.items():
-        light.opset_import.append(onnx.helper.make_opsetid(domain, version))
-    try:
-        inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
-    except onnx.shape_inference.InferenceError:
-        return {}
-    found = [*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input]
-    own = {
-        dim.dim_param
-        for info in [*graph.input, *graph.output]
-        for dim in info.type.tensor_type.shape.dim
-        if dim.dim_param
-    }
-    return {info.name: _read(info, own) for info in found if info.type.HasField("tensor_type")}
+    walk = Walk(model, inputs)
+    for node in model.graph:
+        walk.step(node)
+        if not inputs:  # what the file says of its values holds for its own shapes only
+            walk.declare(node)
+    return walk.values()
 
 
 def count(dim: int) -> int | None:
@@ -63,24 +43,244 @@ def count(dim: int) -> int | None:
     return dim if dim >= 0 else None
 
 
-def _info(value: ir.Value, shape: tuple[Dim, ...] | None) -> onnx.ValueInfoProto:
-    if shape is None:
-        return ir.serde.serialize_value(value)
-    dtype = int(value.dtype) if value.dtype is not None else onnx.TensorProto.FLOAT
-    return onnx.helper.make_tensor_value_info(value.name or "", dtype, list(shape))
+class Walk:
+    """What is known of the values so far; :meth:`step` adds the outputs of one node.
+
+    Attributes:
+        extents: shapes by value name; a size is a number or a polynomial of symbols.
+        dtypes: ONNX element types by value name.
+        data: the numbers of small values, where they are known.
+    """
+
+    def __init__(self, model: ir.Model, inputs: Mapping[str, tuple[Dim, ...]]) -> None:
+        """Start from the inputs and the constants of ``model``."""
+        self.extents: dict[str, Extents] = {}
+        self.dtypes: dict[str, int] = {}
+        self.data: dict[str, Data] = {}
+        self._names: dict[str, str] = {}  # what people call a symbol
+        self._symbols: dict[str, Size] = {}  # by how they are written in types for inference
+        self._proto: dict[str, onnx.TensorProto] = {}
+        self._opsets = {domain or "": version for domain, version in model.opset_imports.items()}
+        self._imports = [onnx.helper.make_opsetid(d, v) for d, v in self._opsets.items()]
+        for value in model.graph.inputs:
+            if value.name and value.name not in model.graph.initializers:
+                self._input(value, inputs.get(value.name))
+        for name, value in model.graph.initializers.items():
+            tensor = value.const_value
+            if tensor is None:
+                continue
+            self.extents[name] = tuple(int(dim) for dim in tensor.shape.numpy())
+            self.dtypes[name] = int(tensor.dtype)
+            if tensor.size <= LIMIT and tensor.dtype is not ir.DataType.STRING:
+                self.data[name] = tensor.numpy()
+
+    def _input(self, value: ir.Value, given: tuple[Dim, ...] | None) -> None:
+        name = value.name or ""
+        if value.dtype is not None:
+            self.dtypes[name] = int(value.dtype)
+        shape = given
+        if shape is None and value.shape is not None:
+            shape = tuple(count(dim) if isinstance(dim, int) else dim.value for dim in value.shape)
+        if shape is not None:
+            self.extents[name] = tuple(self._size(name, axis, shape) for axis in range(len(shape)))
+
+    def _size(self, name: str, axis: int, shape: tuple[Dim, ...]) -> Extent:
+        dim = shape[axis]
+        if isinstance(dim, int):
+            return dim
+        if not dim:
+            return fresh()
+        # exporters write one word for every open axis of an input; only what stands once is one size
+        own = dim if shape.count(dim) == 1 else f"{name}:{axis}:{dim}"
+        self._names[own] = dim
+        return symbol(own)
+
+    def constant(self, name: str, array: Data) -> None:
+        """Add a constant."""
+        self.extents[name], self.data[name] = tuple(array.shape), array
+        self.dtypes[name] = int(onnx.helper.np_dtype_to_tensor_dtype(array.dtype))
+
+    def step(self, node: ir.Node) -> None:
+        """Infer the outputs of ``node``."""
+        proto = ir.serde.serialize_node(node)
+        if proto.domain == "ai.onnx":
+            proto.domain = ""
+        shapes = [self.extents.get(name) for name in proto.input]
+        given = [self.data.get(name) for name in proto.input]
+        for name, dtype, shape in self._inferred(proto):
+            if dtype:
+                self.dtypes[name] = dtype
+            if shape is not None:
+                self.extents[name] = shape
+        first = proto.output[0] if proto.output else ""
+        own = extents(proto, shapes, given)
+        if own is not None and first:
+            self.extents[first] = own
+        if proto.domain == "":
+            found = evaluate(proto, self._opsets.get("", 1), given, shapes)
+            for name, data in zip(proto.output, found or (), strict=False):
+                if name:
+                    self.data[name] = data
+                    self.extents[name] = tuple(data.shape)
+
+    def _inferred(self, node: onnx.NodeProto) -> list[tuple[str, int, Extents | None]]:
+        """Names, types and shapes of the outputs, as ONNX's inference tells them."""
+        if node.domain == "com.microsoft":
+            return self._unlisted(node)
+        try:
+            schema = onnx.defs.get_schema(node.op_type, self._opsets.get(node.domain, 1), node.domain)
+            types = {name: self._type(name) for name in node.input if name}
+            data = {
+                name: self._tensor(name)
+                for i, name in enumerate(node.input)
+                if name in self.data and self.data[name].dtype != object and (i or len(node.input) == 1)
+            }
+            found = infer_node_outputs(schema, node, types, data, opset_imports=self._imports, ir_version=10)
+        except (
+            onnx.defs.SchemaError,
+            onnx.shape_inference.InferenceError,
+            onnx.checker.ValidationError,  # an input is a list of tensors, or the operator is deprecated
+            RuntimeError,
+            ValueError,
+        ):
+            return []
+        rows = []
+        for name in node.output:
+            if name and name in found and found[name].HasField("tensor_type"):
+                tensor = found[name].tensor_type
+                rows.append((name, tensor.elem_type, self._read(tensor)))
+        return rows
+
+    def _unlisted(self, node: onnx.NodeProto) -> list[tuple[str, int, Extents | None]]:
+        """The type of an operator without a schema, where it hands on that of its first input."""
+        dtype = _microsoft_dtype(node, self.dtypes)
+        rows: list[tuple[str, int, Extents | None]] = [(node.output[0], dtype, None)] if dtype else []
+        plain = _PLAIN.get(node.op_type)
+        if plain is not None:
+            op, count_ = plain
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.op_type, copy.domain = op, ""
+            del copy.input[count_:]
+            known = {a.name for a in onnx.defs.get_schema(op, self._opsets.get("", 17)).attributes.values()}
+            kept = [a for a in copy.attribute if a.name in known]
+            del copy.attribute[:]
+            copy.attribute.extend(kept)
+            if not any(a.name == "channels_last" and a.i for a in node.attribute):
+                rows += [(name, 0, shape) for name, _, shape in self._inferred(copy)]
+        return rows
+
+    def _type(self, name: str) -> onnx.TypeProto:
+        shape = self.extents.get(name)
+        return onnx.helper.make_tensor_type_proto(
+            self.dtypes.get(name, onnx.TensorProto.FLOAT),
+            None if shape is None else [self._written(size) for size in shape],
+        )
+
+    def _written(self, size: Extent) -> int | str:
+        if isinstance(size, int):
+            return size
+        text = repr(size)
+        self._symbols[text] = size
+        return text
+
+    def _tensor(self, name: str) -> onnx.TensorProto:
+        if name not in self._proto:
+            self._proto[name] = onnx.numpy_helper.from_array(np.ascontiguousarray(self.data[name]), name)
+        return self._proto[name]
+
+    def _read(self, tensor: onnx.TypeProto.Tensor) -> Extents | None:
+        if not tensor.HasField("shape"):
+            return None
+        sizes: list[Extent] = []
+        for dim in tensor.shape.dim:
+            if dim.WhichOneof("value") == "dim_value" and dim.dim_value >= 0:
+                sizes.append(dim.dim_value)
+            else:
+                sizes.append(self._symbols.get(dim.dim_param) or fresh())
+        return tuple(sizes)
+
+    def declare(self, node: ir.Node) -> None:
+        """Take from the file what it says of outputs of ``node`` of which inference finds nothing."""
+        for value in node.outputs:
+            name = value.name or ""
+            if name and name not in self.dtypes and value.dtype is not None:
+                self.dtypes[name] = int(value.dtype)
+            if not name or value.shape is None:
+                continue
+            dims = tuple(count(dim) if isinstance(dim, int) else dim.value for dim in value.shape)
+            known = self.extents.get(name)
+            if known is None:
+                self.extents[name] = tuple(self._size(f"{name}:", i, dims) for i in range(len(dims)))
+            elif len(known) == len(dims):
+                for size, dim in zip(known, dims, strict=True):
+                    own = size.only() if isinstance(size, Size) else None
+                    if own is not None and own not in self._names and isinstance(dim, str):
+                        self._names[own] = dim
+
+    def values(self) -> dict[str, Value]:
+        """What is known, as people read it: sizes that are no symbol of the file's are None."""
+        names = {**dict.fromkeys(self.dtypes), **dict.fromkeys(self.extents)}
+        return {name: Value(name, _numpy_name(self.dtypes.get(name, 0)), self._shown(name)) for name in names}
+
+    def _shown(self, name: str) -> tuple[Dim, ...] | None:
+        shape = self.extents.get(name)
+        if shape is None:
+            return None
+        dims: list[Dim] = []
+        for size in shape:
+            if isinstance(size, int):
+                dims.append(count(size))
+            else:
+                dims.append(self._names.get(size.only() or ""))
+        return tuple(dims)
 
 
-def _read(info: onnx.ValueInfoProto, symbols: set[str]) -> Value:
-    tensor = info.type.tensor_type
-    dtype = None
-    if tensor.elem_type not in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
-    if not tensor.HasField("shape"):
-        return Value(info.name, dtype, None)
-    dims: list[Dim] = []
-    for dim in tensor.shape.dim:
-        if dim.WhichOneof("value") == "dim_value":
-            dims.append(count(dim.dim_value))
-        else:  # inference invents symbols of its own, which say nothing to a reader
-            dims.append(dim.dim_param if dim.dim_param in symbols else None)
-    return Value(info.name, dtype, tuple(dims))
+_PLAIN = {"FusedConv": ("Conv", 3), "QLinearAveragePool": ("AveragePool", 1)}
+
+
+def _microsoft_dtype(node: onnx.NodeProto, dtypes: Mapping[str, int]) -> int:
+    """Element type of the first output; 0 where it is not known."""
+    op = node.op_type
+    attributes: dict[str, Any] = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    if op == "DequantizeLinear":
+        return dtypes.get(node.input[1], 0)
+    if op == "QuantizeLinear":
+        return dtypes.get(node.input[2], 0) if len(node.input) > 2 else int(onnx.TensorProto.UINT8)
+    if op == "QLinearConcat":
+        return dtypes.get(node.input[1], 0)
+    if op in ("MatMulIntegerToFloat", "DynamicQuantizeMatMul"):
+        return int(onnx.TensorProto.FLOAT)
+    if op == "QGemm":
+        quantised = len(node.input) > 7 and node.input[7]
+        return (
+            dtypes.get(node.input[8], 0) if quantised and len(node.input) > 8 else int(onnx.TensorProto.FLOAT)
+        )
+    if op.startswith("QLinear") or op in _SAME_TYPE:
+        return dtypes.get(node.input[0], 0)
+    with suppress(KeyError):
+        return int(attributes["to"])
+    return 0
+
+
+_SAME_TYPE = {
+    "FusedConv",
+    "FusedMatMul",
+    "TransposeMatMul",
+    "FusedGemm",
+    "Gelu",
+    "FastGelu",
+    "QuickGelu",
+    "BiasGelu",
+    "BiasAdd",
+    "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
+    "GroupNorm",
+    "BiasSoftmax",
+}
+
+
+def _numpy_name(dtype: int) -> str | None:
+    if dtype in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
+        return None
+    return str(onnx.helper.tensor_dtype_to_np_dtype(dtype).name)

@@ -66,6 +66,17 @@ class Permute:
 
 
 @dataclass(frozen=True, slots=True)
+class Regroup:
+    """Axis ``i`` of the output holds numbers of axes ``groups[i]`` of input 0, in their order.
+
+    An axis that stands alone in one group is kept as it is; those that are merged or split are read
+    whole. An empty group is a new axis of size one.
+    """
+
+    groups: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Join:
     """Inputs are laid end to end along ``axis``; the other axes are pointwise."""
 
@@ -77,7 +88,7 @@ class Everything:
     """Each output position may read everything of its own image. Always true, never precise."""
 
 
-Rule: TypeAlias = Pointwise | Kernel | Reduce | Permute | Join | Everything
+Rule: TypeAlias = Pointwise | Kernel | Reduce | Permute | Regroup | Join | Everything
 
 
 @dataclass(frozen=True, slots=True)

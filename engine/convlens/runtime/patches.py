@@ -9,9 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def positions(extent: Sequence[int], patch: int, stride: int) -> list[list[int]]:
-    """Where a patch starts along each axis; the last position is moved in so that the border is covered."""
-    return [[*range(0, size - patch, stride), size - patch] for size in extent]
+def positions(
+    extent: Sequence[int], patch: int | Sequence[int], stride: int | Sequence[int]
+) -> list[list[int]]:
+    """Where a patch starts along each axis; the last position is moved in so that the border is covered.
+
+    ``patch`` and ``stride`` are one number, or one an axis.
+    """
+    sides, steps = each(patch, len(extent)), each(stride, len(extent))
+    return [
+        [*range(0, size - side, step), size - side]
+        for size, side, step in zip(extent, sides, steps, strict=True)
+    ]
+
+
+def each(number: int | Sequence[int], count: int) -> tuple[int, ...]:
+    """One number an axis."""
+    return (number,) * count if isinstance(number, int) else tuple(number)
 
 
 def masked(
@@ -20,7 +34,7 @@ def masked(
     fill: NDArray[Any],
     axes: Sequence[int],
     places: Sequence[tuple[int, ...]],
-    patch: int,
+    patch: int | Sequence[int],
 ) -> Callable[[int], Iterator[dict[str, NDArray[Any]]]]:
     """Feeds for a runner, batch by batch, as a function of the batch size.
 
@@ -30,8 +44,9 @@ def masked(
         fill: what the patches show, in the shape of ``image``.
         axes: spatial axes of the input, counted with the batch axis.
         places: first position of the patch along each of ``axes``.
-        patch: side of the patch.
+        patch: side of the patch, or one an axis.
     """
+    sides = each(patch, len(axes))
 
     def batches(size: int) -> Iterator[dict[str, NDArray[Any]]]:
         for at in range(0, len(places), size):
@@ -39,8 +54,8 @@ def masked(
             batch = np.repeat(image[None], len(chunk), axis=0)
             for row, place in enumerate(chunk):
                 window: list[slice] = [slice(None)] * image.ndim
-                for axis, start in zip(axes, place, strict=True):
-                    window[axis - 1] = slice(start, start + patch)
+                for axis, start, side in zip(axes, place, sides, strict=True):
+                    window[axis - 1] = slice(start, start + side)
                 batch[row][tuple(window)] = fill[tuple(window)]
             yield {source: batch}
 
@@ -48,12 +63,16 @@ def masked(
 
 
 def spread(
-    numbers: NDArray[Any], places: Sequence[tuple[int, ...]], extent: Sequence[int], patch: int
+    numbers: NDArray[Any],
+    places: Sequence[tuple[int, ...]],
+    extent: Sequence[int],
+    patch: int | Sequence[int],
 ) -> NDArray[Any]:
     """One number a patch, averaged over the patches that cover each position; 0 where none does."""
     total, count = np.zeros(extent), np.zeros(extent)
+    sides = each(patch, len(extent))
     for number, place in zip(numbers, places, strict=True):
-        window = tuple(slice(start, start + patch) for start in place)
+        window = tuple(slice(start, start + side) for start, side in zip(place, sides, strict=True))
         total[window] += number
         count[window] += 1
     return np.asarray(total / np.maximum(count, 1))

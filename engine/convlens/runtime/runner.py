@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +31,45 @@ class Runner:
         graph: the normalised graph.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: threads inside one forward; None leaves it to onnxruntime.
+        source: the input whose first axis counts the images; None takes the first one.
+        together: asked when several images come at once: whether they may share a forward.
     """
 
-    def __init__(self, graph: Graph, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        device: str = "auto",
+        threads: int | None = None,
+        source: str | None = None,
+        together: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Check the device; sessions are made when values are asked for."""
         self.graph = graph
         self.device = resolve(device)
         self.threads = threads
+        self.source = source
+        self.together = together
         self._sessions: OrderedDict[tuple[frozenset[str], bool], Any] = OrderedDict()
 
     @property
     def fixed_batch(self) -> int | None:
-        """The batch that the file prescribes for its first input, None where it is free."""
-        shape = self.graph.inputs[0].shape
+        """The batch that the file prescribes for the images, None where it is free."""
+        inputs = self.graph.inputs
+        chosen = [value for value in inputs if value.name == self.source] or inputs
+        shape = chosen[0].shape if chosen else None
         return shape[0] if shape and isinstance(shape[0], int) else None
+
+    def whole(self) -> Runner:
+        """The same, but images always share a forward, whatever is known of them."""
+        found = Runner(self.graph, self.device, self.threads, self.source)
+        found._sessions = self._sessions
+        return found
+
+    def step(self, batch_size: int) -> int:
+        """How many of ``batch_size`` images go into one forward as different ones."""
+        if batch_size > 1 and not self.together():
+            return 1
+        return self.fixed_batch or batch_size
 
     def run(
         self, feeds: Arrays, names: Sequence[str], batch_size: int = 8, exact: bool = False
@@ -62,28 +87,120 @@ class Runner:
             UnsupportedError: onnxruntime refuses the model or the input.
         """
         count = len(next(iter(feeds.values())))
-        chunks = (
+        chunks = [
             {name: array[i : i + batch_size] for name, array in feeds.items()}
             for i in range(0, count, batch_size)
-        )
+        ]
         parts = list(self.stream(chunks, names, exact))
-        return {name: _join([part[name] for part in parts]) for name in names}
+        if len(parts) > 1:
+            sizes = [len(next(iter(chunk.values()))) for chunk in chunks]
+            parts = [self._cut(part, size, size) for part, size in zip(parts, sizes, strict=True)]
+        found = self._joined(parts, names)
+        return {name: found[name] for name in names}
+
+    def readable(self, feeds: Arrays, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        """Which of the values ``names`` onnxruntime hands out as arrays, and why not for the others.
+
+        Sequences, optional values and types that numpy does not hold are told from the graph; whatever
+        else fails although the outputs can be computed is found by trying.
+
+        Raises:
+            UnsupportedError: the model itself cannot be run on ``feeds``.
+        """
+        types = {v.name: v for node in self.graph.ir.graph for v in node.outputs}
+        refused = {name: why for name in names if (why := _unheld(types.get(name), self.graph, name))}
+        outputs = [n for n in self.graph.outputs if n in types and not _unheld(types[n], self.graph, n)]
+        left = [name for name in names if name not in refused]
+        if len(left) > len(outputs):
+            self._forward(feeds, outputs, exact=True)  # one clear error where the model itself fails
+        self._try(feeds, left, refused)
+        if left and refused.keys() >= set(left):
+            raise UnsupportedError(refused[left[0]])
+        return [name for name in left if name not in refused], refused
+
+    def _try(self, feeds: Arrays, names: Sequence[str], refused: dict[str, str]) -> None:
+        """Run ``names``, in halves where they fail, and enter in ``refused`` those that fail alone."""
+        try:
+            found = self._forward(feeds, names, exact=True)
+        except UnsupportedError as error:
+            if len(names) == 1:
+                refused[names[0]] = str(error)
+                return
+            self._try(feeds, names[: len(names) // 2], refused)
+            self._try(feeds, names[len(names) // 2 :], refused)
+            return
+        for name in names:
+            value: Any = found[name]  # sequences come as lists
+            if not isinstance(value, np.ndarray) or value.dtype == object:
+                refused[name] = "onnxruntime hands out no numbers for it"
 
     def stream(
         self, batches: Iterable[Arrays], names: Sequence[str], exact: bool = False
     ) -> Iterator[dict[str, NDArray[Any]]]:
-        """Values ``names`` batch by batch. A model with a fixed batch runs in steps of that batch."""
+        """Values ``names`` batch by batch.
+
+        A model with a fixed batch runs in steps of that batch, one whose images influence each other
+        image by image.
+
+        Raises:
+            LayerError: the graph has no such value.
+            UnsupportedError: onnxruntime refuses the model or the input, or a value of several forwards
+                holds no axis for images along which it could be joined.
+        """
         fixed = self.fixed_batch
         for feeds in batches:
             count = len(next(iter(feeds.values())))
-            if fixed is None or fixed == count:
+            step = self.step(count)
+            if step >= count and fixed in (None, count):
                 yield self._forward(feeds, names, exact)
                 continue
             parts = []
-            for start in range(0, count, fixed):
-                part = {n: _fill(a[start : start + fixed], fixed) for n, a in feeds.items()}
-                parts.append(self._forward(part, names, exact))
-            yield {n: _join([part[n] for part in parts])[:count] for n in names}
+            for start in range(0, count, step):
+                rows = {n: a[start : start + step] for n, a in feeds.items()}
+                kept = min(step, count - start)
+                found = self._forward({n: _fill(a, fixed or kept) for n, a in rows.items()}, names, exact)
+                parts.append(
+                    self._cut(found, kept, fixed or kept) if count > kept or fixed != kept else found
+                )
+            yield self._joined(parts, names)
+
+    def _cut(self, found: Arrays, kept: int, rows: int) -> dict[str, NDArray[Any]]:
+        """The first ``kept`` of ``rows`` images."""
+        out = {}
+        for name, array in found.items():
+            if name in self.graph.constants:
+                out[name] = array
+                continue
+            if array.ndim == 0 or len(array) != rows:
+                raise UnsupportedError(
+                    f"value {name!r} has shape {list(array.shape)} for {rows} image{'s' * (rows > 1)}: its "
+                    "first axis does not count images, so what several forwards give cannot be joined; "
+                    "give one image at a time"
+                )
+            out[name] = array[:kept]
+        return out
+
+    def _joined(
+        self, parts: Sequence[Mapping[str, NDArray[Any]]], names: Sequence[str]
+    ) -> dict[str, NDArray[Any]]:
+        """What several forwards gave, images along the first axis."""
+        if len(parts) == 1:
+            return dict(parts[0])
+        out = {}
+        for name in names:
+            arrays = [part[name] for part in parts]
+            if name in self.graph.constants:
+                out[name] = arrays[0]
+                continue
+            shapes = list(dict.fromkeys(array.shape[1:] if array.ndim else None for array in arrays))
+            if None in shapes or len(shapes) > 1:
+                told = " and ".join(str(list(array.shape)) for array in (arrays[0], arrays[-1]))
+                raise UnsupportedError(
+                    f"value {name!r} differs in shape from image to image ({told}) and cannot be joined; "
+                    "give one image at a time"
+                )
+            out[name] = np.concatenate(arrays)
+        return out
 
     def _forward(self, feeds: Arrays, names: Sequence[str], exact: bool) -> dict[str, NDArray[Any]]:
         given = {n: feeds[n] for n in names if n in feeds}
@@ -92,13 +209,13 @@ class Runner:
         found: dict[str, NDArray[Any]] = {**given, **constant}
         if wanted:
             session = self._session(frozenset(wanted), exact)
-            cast = {n: _as(a, self.graph.value(n).dtype) for n, a in feeds.items()}
+            cast = {n: as_declared(a, self.graph.value(n).dtype) for n, a in feeds.items()}
             try:
                 found.update(zip(wanted, session.run(wanted, cast), strict=True))
             except Exception as error:  # onnxruntime raises its own kinds, all unrelated
                 shapes = ", ".join(f"{n} {list(a.shape)}" for n, a in feeds.items())
                 raise UnsupportedError(
-                    f"onnxruntime cannot run the model on {shapes}: {_reason(error)}"
+                    f"onnxruntime cannot run the model on {shapes}: {reason(error)}"
                 ) from error
         return found
 
@@ -120,7 +237,7 @@ class Runner:
             try:
                 session = onnxruntime.InferenceSession(model, options, providers=providers(self.device))
             except Exception as error:
-                raise UnsupportedError(f"onnxruntime refuses the model: {_reason(error)}") from error
+                raise UnsupportedError(f"onnxruntime refuses the model: {reason(error)}") from error
         self._sessions[key] = session
         while len(self._sessions) > _KEPT_SESSIONS:
             self._sessions.popitem(last=False)
@@ -178,7 +295,7 @@ def _numpy(name: str) -> np.dtype[Any]:
     return np.dtype(name)
 
 
-def _as(array: NDArray[Any], dtype: str | None) -> NDArray[Any]:
+def as_declared(array: NDArray[Any], dtype: str | None) -> NDArray[Any]:
     """The array contiguous, real numbers in the precision that the input declares."""
     if dtype is not None and "float" in dtype and array.dtype.kind == "f":
         return np.ascontiguousarray(array, dtype=_numpy(dtype))
@@ -191,8 +308,16 @@ def _fill(array: NDArray[Any], count: int) -> NDArray[Any]:
     return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
 
 
-def _join(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    return parts[0] if len(parts) == 1 or parts[0].ndim == 0 else np.concatenate(parts)
+def _unheld(value: ir.Value | None, graph: Graph, name: str) -> str | None:
+    """Why numpy does not hold a value of this type, None where it does."""
+    if value is not None and isinstance(value.type, (ir.SequenceType, ir.OptionalType)):
+        return "a sequence or an optional value is no array"
+    dtype = graph.value(name).dtype
+    if dtype is not None and (
+        dtype == "bfloat16" or "int4" in dtype or "int2" in dtype or dtype.startswith("float4")
+    ):
+        return f"onnxruntime hands out no {dtype}"
+    return None
 
 
 def check_file(path: Path) -> None:
@@ -208,8 +333,9 @@ def check_file(path: Path) -> None:
     try:
         onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ModelFileError(f"{path}: onnxruntime refuses the file: {_reason(error)}") from error
+        raise ModelFileError(f"{path}: onnxruntime refuses the file: {reason(error)}") from error
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What onnxruntime says, in one line."""
     return " ".join(str(error).split())[:300]
