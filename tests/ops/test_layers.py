@@ -20,6 +20,7 @@ from ops.models import (
 )
 
 W = numbers
+MICROSOFT = "com.microsoft"
 BOTH = (7, 11, 22)
 
 CONVOLUTIONS = [
@@ -163,6 +164,57 @@ POOLS = [
     case("GlobalAveragePool", x(2, 3, 5)),
     case("GlobalMaxPool", x(2, 3, 5, 4), opsets=BOTH),
     case("GlobalMaxPool", x(2, 3, 2, 5, 4)),
+    *(
+        case(
+            "MaxPool", x(2, 2, *size), opsets=(8, 12, 22), outputs=2, kernel_shape=k, storage_order=1, **more
+        )
+        for size, k, more in (
+            ((5, 6), [2, 3], {"strides": [2, 2], "pads": [1, 0, 0, 1]}),
+            ((7,), [2], {}),
+            ((4, 5, 6), [2, 2, 2], {}),
+        )
+    ),
+    *(
+        case("MaxPool", feed(W(1, 2, 6, 7, low=0) * 60, kind), opsets=(12, 22), outputs=n, **how)
+        for kind in (np.int8, np.uint8)
+        for n in (1, 2)
+        for how in (
+            {"kernel_shape": [2, 2]},
+            {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 1], "ceil_mode": 1},
+        )
+    ),
+    case("LpPool", x(1, 2, 7, 8), opsets=(7, 11, 18, 22), kernel_shape=[3, 2]),
+    *(
+        case("LpPool", x(1, 2, 8, 9), opsets=(7, 11, 18), kernel_shape=[3, 2], p=p, strides=[2, 1], **more)
+        for p in (1, 2, 3)
+        for more in ({}, {"pads": [1, 0, 0, 1]}, {"auto_pad": "SAME_UPPER"}, {"auto_pad": "SAME_LOWER"})
+    ),
+    *(
+        case("LpPool", x(1, 2, *size), opsets=(18, 22), kernel_shape=k, **more)
+        for size, k, more in (
+            ((8, 9), [3, 2], {"dilations": [2, 3]}),
+            ((8, 9), [3, 3], {"dilations": [2, 1], "strides": [2, 2], "pads": [1, 0, 1, 1]}),
+            ((8, 9), [3, 3], {"ceil_mode": 1, "strides": [2, 3]}),
+            ((8, 8), [3, 3], {"ceil_mode": 1, "strides": [3, 2], "pads": [1, 1, 1, 1]}),
+            ((9,), [3], {"strides": [2]}),
+            ((5, 6, 4), [2, 3, 2], {"p": 1}),
+        )
+    ),
+    *(
+        case("GlobalLpPool", x(2, 3, *size), opsets=(7, 17), p=p)
+        for size in ((5, 4), (5,))
+        for p in (1, 2, 3)
+    ),
+    case("LpPool", feed(np.zeros((1, 1, 3, 3))), kernel_shape=[2, 2]),
+]
+
+_PLACES = feed([[[[5, 2], [8, 15]]], [[[16, 19], [24, 31]]]], np.int64)
+UNPOOLS = [
+    case("MaxUnpool", x(2, 1, 2, 2), _PLACES, opsets=(9, 11, 22), kernel_shape=[2, 2], strides=[2, 2]),
+    case("MaxUnpool", x(2, 1, 2, 2), _PLACES, opsets=11, kernel_shape=[4, 4], strides=[2, 2], pads=[1] * 4),
+    case("MaxUnpool", x(2, 1, 2, 2), _PLACES, np.array([2, 1, 4, 4]), opsets=(9, 22), kernel_shape=[2, 2]),
+    case("MaxUnpool", x(2, 1, 2, 2), _PLACES, np.array([2, 1, 5, 5]), kernel_shape=[2, 2], strides=[2, 2]),
+    case("MaxUnpool", x(1, 1, 3), feed([[[1, 2, 5]]], np.int64), kernel_shape=[2], strides=[2]),
 ]
 
 _I = feed([-5, -1, 0, 3, 9], np.int32)
@@ -242,13 +294,42 @@ NORMALISATIONS = [
     case("LayerNormalization", x(2, 6, 4), W(6, 4), W(6, 4, seed=1), axis=1),
     case("LayerNormalization", x(2, 6, 4), W(4)),
     *(
+        case("LayerNormalization", x(2, 6, 4), W(*d), W(*d, seed=1), outputs=n, axis=a)
+        for n in (2, 3)
+        for a, d in ((-1, (4,)), (1, (6, 4)), (0, (2, 6, 4)))
+    ),
+    case(
+        "BatchNormalization", x(2, 3, 4), *(W(3, 4, seed=s, low=0.5) for s in range(4)), opsets=7, spatial=0
+    ),
+    *(
+        case("BatchNormalization", x(*s), *_BN, opsets=(14, 15), outputs=3, training_mode=1, **more)
+        for s in ((2, 3, 4), (2, 3, 4, 5))
+        for more in ({}, {"momentum": 0.3, "epsilon": 1e-2})
+    ),
+    *(case("RMSNormalization", x(2, 3, 4), W(4), opsets=(23, 24), **m) for m in ({}, {"epsilon": 1e-2})),
+    case("RMSNormalization", x(2, 3, 4), W(3, 4), opsets=23, axis=-2),
+    case("SimplifiedLayerNormalization", x(2, 3, 4), W(4), epsilon=1e-3),
+    *(
+        case("SkipLayerNormalization", x(2, 3, 4), x(2, 3, 4, seed=1), *more, outputs=n, domain=MICROSOFT)
+        for n in (1, 4)
+        for more in ((W(4),), (W(4), W(4, seed=1)), (W(4), W(4, seed=1), W(4, seed=2)))
+    ),
+    *(
+        case("SkipSimplifiedLayerNormalization", x(2, 3, 4), x(2, 3, 4, seed=1), *more, domain=MICROSOFT)
+        for more in ((W(4),), (W(4), W(4, seed=1)))
+    ),
+    case("MeanVarianceNormalization", x(2, 3, 4, 5), opsets=(9, 13)),
+    case("MeanVarianceNormalization", x(2, 3, 4, 5), opsets=(9, 13), axes=[2, 3]),
+    *(case("LpNormalization", x(2, 3, 4), opsets=(7, 22), p=p, axis=a) for p in (1, 2) for a in (0, 1, -1)),
+    case("LpNormalization", feed([[0, 0, 0], [1, 2, -3]])),
+    *(
         case("LRN", x(1, 7, *shape), opsets=(7, 13), size=size, alpha=0.2, beta=0.6, bias=1.5)
         for size in (1, 3, 5)
         for shape in ((4, 5), (1, 3))
     ),
 ]
 
-CASES = [*CONVOLUTIONS, *TRANSPOSED, *POOLS, *ACTIVATIONS, *DENSE, *NORMALISATIONS]
+CASES = [*CONVOLUTIONS, *TRANSPOSED, *POOLS, *UNPOOLS, *ACTIVATIONS, *DENSE, *NORMALISATIONS]
 
 
 @pytest.mark.parametrize(("one", "opset"), spread(CASES))

@@ -1,8 +1,10 @@
-"""Resize and Upsample against onnxruntime: every mode with every choice of coordinates."""
+"""Resize and Upsample against onnxruntime, old forms and new, and their gradients.
+
+Every choice with every other is tried in test_resize_matrix.
+"""
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,6 @@ from ops.models import (
 )
 
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
-ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 IMAGE = x(1, 2, 5, 6)
 FACTORS = (floats(1, 1, 2, 3), floats(1, 1, 1.7, 2.5), floats(1, 1, 0.6, 0.5), floats(1, 1, 0.2, 1))
 TARGETS = (ints(1, 2, 10, 4), ints(1, 2, 7, 13), ints(1, 2, 1, 6), ints(1, 2, 3, 9))
@@ -46,36 +47,6 @@ OLD = [
     case("Resize", IMAGE, feed([1, 1, 2, 2]), opsets=10),
 ]
 
-NEAREST = [
-    *(
-        case(
-            "Resize",
-            IMAGE,
-            floats(),
-            *size,
-            opsets=(11, 19),
-            mode="nearest",
-            coordinate_transformation_mode=how,
-            nearest_mode=rounding,
-        )
-        for size in (*((f,) for f in FACTORS), *((floats(), t) for t in TARGETS))
-        for how, rounding in product(COORDINATES, ROUNDINGS)
-    ),
-    *(
-        case(
-            "Resize",
-            IMAGE,
-            floats(),
-            *size,
-            opsets=11,
-            coordinate_transformation_mode="tf_half_pixel_for_nn",
-            nearest_mode=rounding,
-        )
-        for size in (*((f,) for f in FACTORS), *((floats(), t) for t in TARGETS))
-        for rounding in ROUNDINGS
-    ),
-]
-
 SMOOTH = [
     *(
         case(
@@ -83,7 +54,7 @@ SMOOTH = [
             IMAGE,
             floats(),
             *size,
-            opsets=(11, 19),
+            opsets=19,
             mode=mode,
             coordinate_transformation_mode=how,
         )
@@ -145,7 +116,7 @@ NEW = [
     case("Resize", feed(np.arange(16).reshape(1, 1, 4, 4), np.uint8), ABSENT, floats(1, 1, 2, 2)),
 ]
 
-CASES = [*OLD, *NEAREST, *SMOOTH, *CROPS, *NEW]
+CASES = [*OLD, *SMOOTH, *CROPS, *NEW]
 
 
 @pytest.mark.parametrize(("one", "opset"), spread(CASES))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,13 +18,16 @@ from convlens.errors import ConvLensError, UnsupportedError
 from convlens.graph.graph import Graph, Node
 from convlens.graph.rectifiers import Rectifier, find_rectifiers
 from convlens.instrument.gates import gated
-from convlens.instrument.maker import Maker, to_tensor
+from convlens.instrument.maker import Maker, from_array, to_tensor, wrapped
 from convlens.instrument.rules import Rule
+from convlens.ops.quantcodes import find_codes, takes_codes
 
 if TYPE_CHECKING:
     from convlens.instrument.session import Session
 
 ACTIVE: ContextVar[tuple[Session, ...]] = ContextVar("convlens_sessions", default=())
+
+_PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class TorchGraph(nn.Module):
         self.graph = graph
         self.dtype = dtype
         self.rectifiers = find_rectifiers(graph)
+        self.codes = find_codes(graph)
         self._plans: dict[frozenset[str], Plan] = {}
         self._constants: dict[str, str] = {}
         self._steps = self._build()
@@ -76,14 +79,16 @@ class TorchGraph(nn.Module):
         unknown = sorted({n.full_op for n in self.graph.nodes if ops.find(n) is None})
         if unknown:
             raise UnsupportedError(
-                f"no PyTorch converter for operator {', '.join(unknown)}; values can still be read "
-                "with onnxruntime, gradients need a converter in convlens.ops"
+                f"no PyTorch converter for operator {', '.join(unknown)}; layers can still be listed, but "
+                "gradients need a converter: a module of your own that enters one with "
+                "convlens.ops.operator, announced as an entry point of the group 'convlens.ops' "
+                "(docs/operators.md)"
             )
         steps = []
         for node in self.graph.nodes:
             entry = ops.find(node)
             assert entry is not None
-            maker = Maker(node, self.graph, self.dtype)
+            maker = Maker(node, self.graph, self.dtype, self.codes)
             try:
                 call = entry.torch(maker)
             except UnsupportedError:
@@ -99,6 +104,9 @@ class TorchGraph(nn.Module):
                 names = names[:-1]
             for name in names:
                 self._hold(name)
+            if not takes_codes(node, self.codes) and not self.codes.keys().isdisjoint(names):
+                call = _with_integers(call, [self.codes.get(name) for name in names])
+            call = wrapped(call, [self.graph.value(name).dtype for name in node.outputs])
             steps.append(Step(node, call, names))
         for name in self.graph.outputs:
             self._hold(name)
@@ -178,7 +186,8 @@ class TorchGraph(nn.Module):
                     source = held[rectifier.source]
                     value = gated(source, value, rule, partial(self._replay, rectifier, held))
                 held[name] = edits[name](value) if name in edits else value
-                yield name, held[name]
+                if isinstance(held[name], Tensor):  # lists, and what is absent, stay inside the graph
+                    yield name, held[name]
             for name in expired:
                 held.pop(name, None)
 
@@ -212,7 +221,13 @@ class TorchGraph(nn.Module):
         found = {n: v for n, v in self.stream(feeds, names, rule, edits) if n in wanted}
         missing = wanted - found.keys()
         if missing:
-            raise UnsupportedError(f"the graph has no value {sorted(missing)[0]!r}")
+            name = sorted(missing)[0]
+            listed = name in self._step_of
+            raise UnsupportedError(
+                f"value {name!r} is a list of tensors, not a tensor; take a value that is computed from it"
+                if listed
+                else f"the graph has no value {name!r}"
+            )
         return found
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -236,8 +251,12 @@ class TorchGraph(nn.Module):
     def local(self, name: str, values: Mapping[str, Any]) -> Tensor:
         """Value ``name`` alone, from arrays of whatever its node reads."""
         step = self._step_of[name]
-        reads = {
-            n: self.working(values[n], n) for n in step.inputs if n in values and n not in self._constants
+        reads: dict[str, Any] = {
+            n: [self.working(part, n) for part in values[n]]
+            if isinstance(values[n], list)
+            else self.working(values[n], n)
+            for n in step.inputs
+            if n in values and n not in self._constants
         }
         with torch.no_grad():
             result = step.call(*(self._read(n, reads) for n in step.inputs))
@@ -253,13 +272,35 @@ class TorchGraph(nn.Module):
         """``array`` as a tensor for value ``name``: on this graph's device, real numbers in its
         working precision, or in half precision where the file says so and float64 is not asked for.
         """
-        tensor = array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
+        tensor = array if isinstance(array, Tensor) else from_array(array)
         device = next((held.device for held in chain(self.parameters(), self.buffers())), None)
         dtype = tensor.dtype
-        if dtype.is_floating_point:
-            half = self.graph.value(name).dtype == "float16" and self.dtype == torch.float32
-            dtype = torch.float16 if half else self.dtype
+        if name in self.codes:  # whole numbers of 32 bits are more than float32 holds
+            dtype = torch.float64 if self.codes[name] == "int32" else self.dtype
+        elif dtype.is_floating_point:
+            own = _PRECISIONS.get(self.graph.value(name).dtype or "", self.dtype)
+            dtype = own if self.dtype == torch.float32 else self.dtype
         return tensor.to(device=device, dtype=dtype)
+
+
+def _with_integers(call: Callable[..., Any], kinds: Sequence[str | None]) -> Callable[..., Any]:
+    """``call`` with its arguments of those kinds (None: any other) as true integers, without gradient."""
+
+    def converted(*arguments: Tensor | None) -> Any:
+        given = [
+            value if kind is None or value is None else value.detach().to(_integer(kind))
+            for value, kind in zip(arguments, kinds, strict=True)
+        ]
+        return call(*given)
+
+    return converted
+
+
+def _integer(kind: str) -> torch.dtype:
+    """What calculates with codes of that kind; torch has no arithmetic for some, and none for others."""
+    wider = {"uint16": "int32", "uint4": "uint8", "int4": "int8", "uint2": "uint8", "int2": "int8"}
+    found: torch.dtype = getattr(torch, wider.get(kind, kind))
+    return found
 
 
 def module_name(node: Node) -> str:

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from convlens.errors import TargetError
+from convlens.graph.explained import explained_at
 from convlens.instrument.session import Session
+from convlens.targets import check_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +35,8 @@ def input_gradient(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """The signal that arrives at the input under ``rule``, and the target's score.
 
+    Where integers go in, it is the signal at the value that :func:`explained_at` names.
+
     Args:
         model: the model.
         array: inputs as the model takes them, images first; float64 computes in float64.
@@ -42,10 +46,11 @@ def input_gradient(
         advance: called with the share that is done.
 
     Returns:
-        The signal in the shape of ``array``, and the scores, N.
+        The signal in the shape of ``array`` (of the embedding for tokens: N x T x D), and the scores, N.
 
     Raises:
         TargetError: the target has no gradient.
+        UnsupportedError: integers go in and never become real numbers.
     """
     names = target.needs(model.graph.outputs)
 
@@ -99,18 +104,24 @@ def _backward(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Forward to ``names``, backward from each row's own score, in batches."""
     graph = model.instrument("float64" if array.dtype == np.float64 else "float32")
+    source = model.source.name
+    place = explained_at(model.graph, model.source)
     fixed = model.runner.fixed_batch
-    step = fixed or batch_size
+    step = model.runner.step(min(batch_size, len(array)))
     signals, scores = [], []
     for start in range(0, len(array), step):
         part = array[start : start + step]
         count = len(part)
         if fixed and count < fixed:  # the file takes no fewer; the copies' results are dropped
             part = np.concatenate([part, np.repeat(part[-1:], fixed - count, axis=0)])
-        with Session(graph, rule) as session:
-            values = {name: value[:count] for name, value in session.run(part, names).items()}
+        with Session(graph, rule, source=source) as session:
+            tap = None if place.value == source else session.tap(place.value).replace(_leaf)
+            run = session.run(part, names)
+            for name, value in run.items():
+                check_rows(name, tuple(value.shape), len(part))
+            values = {name: value[:count] for name, value in run.items()}
             found = score(values, start)
-            x = session.input
+            x = session.input if tap is None else tap.value
             if x is None or not found.requires_grad:
                 raise TargetError(f"{text} has no gradient; choose a value before the step that cuts it")
             (signal,) = torch.autograd.grad(found.sum(), x, allow_unused=True)
@@ -120,3 +131,8 @@ def _backward(
         scores.append(found.detach().cpu().numpy())
         advance(min(1.0, (start + step) / len(array)))
     return np.concatenate(signals), np.concatenate(scores)
+
+
+def _leaf(value: Tensor) -> Tensor:
+    """The value as a new start of the graph, to which gradients run and at which they stop."""
+    return value.detach().requires_grad_()

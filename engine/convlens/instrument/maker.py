@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,16 +13,24 @@ from torch import Tensor
 
 from convlens.errors import UnsupportedError
 from convlens.graph.graph import Graph, Node
+from convlens.ops.quantcodes import NARROW, element
+
+CARRIED = {"uint16": 16, "uint32": 32, "uint64": 64}
+"""Element types that torch stores but does not calculate with, and their bits."""
+
+_TOO_LARGE = "a uint64 of 2^63 or more; PyTorch calculates with int64, which ends there"
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
 
 class Maker:
     """One node, as :class:`~convlens.ops.table.TorchNode` describes it; ``taken``: inputs handed out."""
 
-    def __init__(self, node: Node, graph: Graph, dtype: torch.dtype) -> None:
-        self._node, self._graph, self._dtype = node, graph, dtype
+    def __init__(self, node: Node, graph: Graph, dtype: torch.dtype, codes: Mapping[str, str]) -> None:
+        self._node, self._graph, self._dtype, self._codes = node, graph, dtype, codes
         self.op, self.version = node.op, node.version
         self.taken: set[int] = set()
 
@@ -48,6 +57,12 @@ class Maker:
     def rank(self, index: int) -> int | None:
         return self._graph.value(self._node.input(index)).rank
 
+    def read(self, index: int) -> str | None:
+        return element(self._node.input(index), self._graph, self._codes)
+
+    def written(self, index: int = 0) -> str | None:
+        return self._codes.get(self._node.outputs[index])
+
     def dtype(self, onnx_type: int) -> torch.dtype:
         if onnx_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16):
             if onnx_type == onnx.TensorProto.FLOAT or self._dtype == torch.float64:
@@ -55,7 +70,7 @@ class Maker:
             half = onnx_type == onnx.TensorProto.FLOAT16
             return torch.float16 if half else torch.bfloat16
         name = onnx.helper.tensor_dtype_to_np_dtype(onnx_type).name
-        found = getattr(torch, name, None)
+        found = torch.int64 if name in CARRIED else getattr(torch, name, None)
         if not isinstance(found, torch.dtype):
             raise self.refuse(f"element type {name}")
         return found
@@ -70,11 +85,64 @@ class Maker:
 
 def to_tensor(array: NDArray[Any], dtype: torch.dtype) -> Tensor:
     """A constant as a tensor of its own; float32 follows the working precision."""
-    if array.dtype.name == "bfloat16":
-        array = array.astype(np.float32)
-    with warnings.catch_warnings():  # the file's arrays are read-only; the copy below is not
-        warnings.simplefilter("ignore", UserWarning)
-        tensor = torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape)).clone()
+    tensor = from_array(array)
     if tensor.dtype == torch.float32 or (tensor.is_floating_point() and dtype == torch.float64):
         tensor = tensor.to(dtype)
     return tensor
+
+
+def from_array(array: NDArray[Any]) -> Tensor:
+    """An array as a tensor of its own, in the element type that carries it here.
+
+    Unsigned integers of 16 bits and more, which torch does not calculate with, are carried in int64;
+    8-bit and 4-bit real numbers in float32, which holds them exactly.
+
+    Raises:
+        UnsupportedError: a uint64 above the range of int64.
+    """
+    array = np.asarray(array)
+    name = array.dtype.name
+    if array.dtype.kind in "OSU":
+        raise UnsupportedError("a value is text; PyTorch calculates with numbers only")
+    if name in CARRIED:
+        if name == "uint64" and array.size and int(array.max()) >> 63:
+            raise UnsupportedError(_TOO_LARGE)
+        array = array.astype(np.int64)
+    elif name in NARROW:  # torch has no such types
+        array = array.astype(np.int8)
+    elif name.startswith(("float8_", "float6_", "float4_")):
+        array = array.astype(np.float32)
+    half = name == "bfloat16"
+    with warnings.catch_warnings():  # the file's arrays are read-only; the copy below is not
+        warnings.simplefilter("ignore", UserWarning)
+        plain = np.ascontiguousarray(array.view(np.int16) if half else array).reshape(array.shape)
+        tensor = torch.from_numpy(plain).clone()
+    return tensor.view(torch.bfloat16) if half else tensor
+
+
+def wrapped(call: Callable[..., Any], kinds: Sequence[str | None]) -> Callable[..., Any]:
+    """``call`` with its outputs of carried types brought back into their range, as unsigned integers wrap.
+
+    Where no output is of such a type it is ``call`` itself.
+    """
+    if not any(kind in CARRIED for kind in kinds):
+        return call
+
+    def forward(*arguments: Tensor | None) -> Any:
+        found = call(*arguments)
+        several = found if isinstance(found, tuple) else (found,)
+        rows = zip(several, kinds, strict=False)
+        brought = tuple(_within(value, CARRIED[kind]) if kind in CARRIED else value for value, kind in rows)
+        return brought if isinstance(found, tuple) else brought[0]
+
+    return forward
+
+
+def _within(value: Tensor, bits: int) -> Tensor:
+    if value.dtype.is_floating_point:  # codes, which their operators keep in range
+        return value
+    if bits < 64:
+        return value.long() & ((1 << bits) - 1)
+    if value.numel() and bool((value < 0).any()):
+        raise UnsupportedError(_TOO_LARGE)
+    return value

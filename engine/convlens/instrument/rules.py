@@ -23,6 +23,10 @@ What that means for each kind of rectifier:
   (otherwise a negative signal could arise between two rectifiers), deconvnet ignores it. A gate that
   exporters write in several operators is one rectifier: the signal enters at the product and leaves
   at the gate's input, and nothing flows through the gate's own branch.
+- **QuantizeLinear with DequantizeLinear, from 0** (quantised models, whose tools remove a Relu in front
+  of codes that begin at 0): f' is 1 where the codes are not saturated. Where an operator works on
+  codes throughout (QLinearConv and its kin), the clip at 0 is a part of it: rules do not see it, plain
+  gradients stop there all the same, and the Result says how many there are.
 
 A positive constant factor right behind a gate counts as a part of it (GELU's 1/2 is one), so
 deconvnet does not multiply by it.

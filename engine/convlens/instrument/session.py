@@ -48,6 +48,7 @@ class Session:
         graph: the graph to watch.
         rule: ``plain``, ``deconvnet`` or ``guided``.
         names: turns an alias into an ONNX value name; names are taken as they are without it.
+        source: the input that a bare array is for; the graph's first without it.
 
     Example::
 
@@ -63,8 +64,10 @@ class Session:
         graph: TorchGraph,
         rule: str = "plain",
         names: Callable[[str], str] | None = None,
+        source: str | None = None,
     ) -> None:
         """Prepare; nothing applies before the block is entered."""
+        self.source = source if source is not None else graph.graph.inputs[0].name
         self.graph = graph
         self.rule = find_rule(rule)
         self.taps: dict[str, Tap] = {}
@@ -120,18 +123,17 @@ class Session:
         """Values ``names`` (default: the outputs) for one batch ``x``, ready for a backward.
 
         Args:
-            x: array or tensor in the layout of the model's first input, or a mapping of all inputs.
+            x: array or tensor in the layout of the model's source, or a mapping of all inputs.
             names: value names or aliases; only the part of the graph that they need is run.
         """
-        first = self.graph.graph.inputs[0].name
-        given = x if isinstance(x, Mapping) else {first: x}
+        given = x if isinstance(x, Mapping) else {self.source: x}
         feeds = {}
         for name, array in given.items():
             tensor = self.graph.working(array, name)
             if tensor.dtype.is_floating_point:
                 tensor = tensor.detach().requires_grad_()
             feeds[name] = tensor
-        self.input = feeds[first]
+        self.input = feeds[self.source]
         wanted = list(self.graph.graph.outputs) if names is None else [self._names(n) for n in names]
         with torch.enable_grad():
             return self.collect(feeds, wanted)

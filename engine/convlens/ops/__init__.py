@@ -6,6 +6,6 @@ not pay for it.
 
 from __future__ import annotations
 
-from convlens.ops.table import Operator, find, known, rule_of
+from convlens.ops.table import Forward, Operator, TorchNode, find, known, operator, rule_of
 
-__all__ = ["Operator", "find", "known", "rule_of"]
+__all__ = ["Forward", "Operator", "TorchNode", "find", "known", "operator", "rule_of"]

@@ -56,6 +56,8 @@ def unary(node: TorchNode) -> Forward:
     """Functions of one number. Round goes to the even neighbour from half way, as in ONNX."""
     import torch
 
+    if node.op == "Sign":  # torch's has no NaN
+        return lambda x: torch.where(x != x, x, torch.sign(x))
     function: Forward = getattr(torch, _UNARY[node.op])
     return function
 

@@ -111,12 +111,15 @@ def depth_to_space(node: TorchNode) -> Forward:
 
 @operator("SpaceToDepth", kind="shape", window=_to_depth_window)
 def space_to_depth(node: TorchNode) -> Forward:
-    """Blocks of pixels laid out as blocks of channels."""
-    block = int(node.attr("blocksize"))
+    """Blocks of pixels laid out as blocks of channels, the block's position or the channel outermost."""
+    block, mode = int(node.attr("blocksize")), node.attr("mode", "DCR")
+    if mode not in ("DCR", "CRD"):
+        raise node.refuse(f"mode {mode!r}")
+    order = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
 
     def forward(x: Tensor) -> Tensor:
         n, c, h, w = x.shape
-        cells = x.reshape(n, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)
+        cells = x.reshape(n, c, h // block, block, w // block, block).permute(order)
         return cells.reshape(n, c * block**2, h // block, w // block)
 
     return forward

@@ -39,6 +39,12 @@ def _transposed_macs(_node: Node, inputs: Sequence[tuple[int, ...]], _output: tu
     return prod(inputs[0]) * prod(inputs[1][1:])
 
 
+def _check_rank(node: TorchNode, rank: int | None) -> None:
+    """Refuse what torch has no convolution for; a rank that is not known is looked at again when run."""
+    if rank is not None and rank not in (3, 4, 5):
+        raise node.refuse(f"a convolution over {rank - 2} axes")
+
+
 @operator("Conv", kind="conv", window=_conv_window, macs=_conv_macs)
 def conv(node: TorchNode) -> Forward:
     """ONNX Conv. With constant weights it is an ``nn.ConvNd``, which other tools recognise."""
@@ -48,21 +54,22 @@ def conv(node: TorchNode) -> Forward:
 
     groups = int(node.attr("group", 1))
     rank = node.rank(1)
-    if rank not in (3, 4, 5):
-        raise node.refuse(f"a convolution over {'?' if rank is None else rank - 2} axes")
+    _check_rank(node, rank)
     fixed_bias = not node.has(2) or node.constant(2) is not None
     weight = node.weight(1) if fixed_bias else None
     if weight is None:
-        function = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[rank]
+        functions: dict[int, Any] = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
 
         def dynamic(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-            g = Geometry.of(node, w.shape[2:])
-            return function(g.pad(x), w, b, stride=g.strides, dilation=g.dilations, groups=groups)
+            _check_rank(node, w.dim())
+            g, function = Geometry.of(node, w.shape[2:]), functions[w.dim()]
+            out: Tensor = function(g.pad(x), w, b, stride=g.strides, dilation=g.dilations, groups=groups)
+            return out
 
         return dynamic
     bias = node.weight(2) if node.has(2) else None
     g = Geometry.of(node, weight.shape[2:])
-    kind: Any = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}[rank]
+    kind: Any = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}[weight.dim()]
     with torch.device("meta"):
         module = kind(
             weight.shape[1] * groups,
@@ -103,14 +110,13 @@ def conv_transpose(node: TorchNode) -> Forward:
     """ONNX ConvTranspose: padding crops the output, so an uneven one is cropped by hand."""
     from torch.nn import functional as F
 
-    rank = node.rank(1)
-    if rank not in (3, 4, 5):
-        raise node.refuse(f"a convolution over {'?' if rank is None else rank - 2} axes")
-    function = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}[rank]
+    _check_rank(node, node.rank(1))
+    functions: dict[int, Any] = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}
     groups = int(node.attr("group", 1))
 
     def forward(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-        g = Geometry.of(node, w.shape[2:])
+        _check_rank(node, w.dim())
+        g, function = Geometry.of(node, w.shape[2:]), functions[w.dim()]
         n = len(g.kernel)
         extra = list(node.attr("output_padding") or (0,) * n)
         full = [
@@ -126,7 +132,7 @@ def conv_transpose(node: TorchNode) -> Forward:
             upper = g.auto == "SAME_UPPER"
             crops = [(t // 2, t - t // 2) if upper else (t - t // 2, t // 2) for t in totals]
         # torch takes output_padding only below the stride, so what it adds is written out as zeros
-        out = function(x, w, None, stride=g.strides, dilation=g.dilations, groups=groups)
+        out: Tensor = function(x, w, None, stride=g.strides, dilation=g.dilations, groups=groups)
         if any(extra):
             out = F.pad(out, [p for e in reversed(extra) for p in (0, e)])
         for axis, (front, back) in enumerate(crops, start=2):

@@ -40,6 +40,18 @@ def numbers(node: TorchNode, index: int, name: str = "") -> Callable[[Inputs], l
     return read
 
 
+def up_to(count: int, given: Inputs) -> list[Tensor | None]:
+    """The optional inputs of a node, with None for those that it does not give at its end."""
+    return [*given, *[None] * (count - len(given))]
+
+
+def wide(x: Tensor) -> Tensor:
+    """Half precision as single precision: onnxruntime computes sums and spectra in that."""
+    import torch
+
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def together(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors on one device: shapes are computed on the CPU and may meet constants elsewhere."""
     away = next((t.device for t in tensors if t.device.type != "cpu"), None)

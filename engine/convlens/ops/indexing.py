@@ -8,7 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from convlens.graph.graph import Graph, Node
-from convlens.graph.windows import Everything, Kernel, Reduce, Rule, Window
+from convlens.graph.windows import Everything, Kernel, Permute, Reduce, Rule, Window
 from convlens.ops.given import computed, fixed, numbers, sizes
 from convlens.ops.table import Forward, TorchNode, operator
 
@@ -43,6 +43,9 @@ def _slice_window(node: Node, graph: Graph) -> Rule:
 def _gather_window(node: Node, graph: Graph) -> Rule:
     """The axis is read whole; it vanishes where there is one index only."""
     rank, places = graph.value(node.input(0)).rank, graph.constant(node.input(1))
+    table, looked_up = graph.constant(node.input(0)), graph.value(node.input(1)).rank
+    if table is not None and looked_up is not None and int(node.attr("axis", 0)) == 0:
+        return Permute((*range(looked_up), *[-1] * (table.ndim - 1)))  # an embedding: one vector a position
     if rank is None or places is None or places.ndim > 1:
         return Everything()
     axis = int(node.attr("axis", 0)) % rank
@@ -153,11 +156,11 @@ def compress(node: TorchNode) -> Forward:
 
 @operator("NonZero", kind="index")
 def non_zero(_node: TorchNode) -> Forward:
-    """The positions of everything that is not zero, one column each."""
-    return lambda x: x.nonzero().t()
+    """The positions of everything that is not zero, one column each; a number has one axis here."""
+    return lambda x: (x if x.dim() else x.reshape(1)).nonzero().t()
 
 
-@operator("Trilu", kind="index")
+@operator("Trilu", "com.microsoft.Trilu", kind="index")
 def trilu(node: TorchNode) -> Forward:
     """The upper or lower triangle of matrices, zero elsewhere."""
     import torch

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from convlens.graph.graph import Graph, Node
 from convlens.graph.windows import Kernel, Reduce, Rule
 from convlens.ops.geometry import Geometry, spatial
+from convlens.ops.given import numbers
 from convlens.ops.table import Forward, TorchNode, operator
 
 if TYPE_CHECKING:
@@ -67,30 +68,32 @@ def max_pool(node: TorchNode) -> Forward:
     _check_rank(node, g.kernel)
     ceil = bool(node.attr("ceil_mode", 0))
     n = len(g.kernel)
-    if node.outputs > 1 and node.attr("storage_order", 0):
-        raise node.refuse("indices in column-major order")
-    if node.outputs == 1 and _fits(g):
+    integers = (node.read(0) or "").startswith(("int", "uint"))  # which torch's own pooling refuses
+    if node.outputs == 1 and _fits(g) and not integers:
         module: Any = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[n - 1]
         pool: Forward = module(g.kernel, g.strides, g.before, g.dilations, ceil_mode=ceil)
         return pool
     function: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[n - 1]
+    order = range(n - 1, -1, -1) if node.attr("storage_order", 0) else range(n)
 
     def forward(x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        padded = g.pad(x, float("-inf"))
+        real = x if x.dtype.is_floating_point else x.float()
+        padded = g.pad(real, float("-inf"))
         padded = _pad_behind(padded, _overhang(g, x.shape[2:], ceil), float("-inf"))
         indices = node.outputs > 1
         found = function(padded, g.kernel, g.strides, dilation=g.dilations, return_indices=indices)
         if not indices:
-            out: Tensor = found
+            out: Tensor = found.to(x.dtype)
             return out
         # torch counts within one padded plane, ONNX within the whole unpadded tensor
         values, at = found
         flat, size, outer = torch.zeros_like(at), list(padded.shape[2:]), list(x.shape[2:])
-        for axis, (front, _) in enumerate(g.padding(x.shape[2:])):
-            place = at // prod(size[axis + 1 :]) % size[axis] - front
+        margins = g.padding(x.shape[2:])
+        for axis in order:
+            place = at // prod(size[axis + 1 :]) % size[axis] - margins[axis][0]
             flat = flat * outer[axis] + place
         plane = torch.arange(prod(x.shape[:2]), device=x.device) * prod(outer)
-        return values, flat + plane.view(*x.shape[:2], *[1] * n)
+        return values.to(x.dtype), flat + plane.view(*x.shape[:2], *[1] * n)
 
     return forward
 
@@ -105,7 +108,6 @@ def average_pool(node: TorchNode) -> Forward:
     """ONNX AveragePool; what torch's own cannot express is a sum divided by the count of pixels."""
     import torch
     from torch import nn
-    from torch.nn import functional as F
 
     g = Geometry.of(node, node.attr("kernel_shape"))
     _check_rank(node, g.kernel)
@@ -116,18 +118,66 @@ def average_pool(node: TorchNode) -> Forward:
         module: Any = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)[n - 1]
         pool: Forward = module(g.kernel, g.strides, g.before, ceil, count_include_pad=include)
         return pool
-    function: Any = (F.conv1d, F.conv2d, F.conv3d)[n - 1]
-
-    def total(padded: Tensor, overhang: list[int]) -> Tensor:
-        planes = _pad_behind(padded, overhang, 0.0).flatten(0, 1).unsqueeze(1)
-        ones = planes.new_ones(1, 1, *g.kernel)
-        out: Tensor = function(planes, ones, stride=g.strides, dilation=g.dilations)
-        return out.view(*padded.shape[:2], *out.shape[2:])
 
     def forward(x: Tensor) -> Tensor:
         overhang = _overhang(g, x.shape[2:], ceil)
         real = g.pad(torch.ones_like(x[:1, :1]), 1.0 if include else 0.0)
-        return total(g.pad(x), overhang) / total(real, overhang)
+        return _total(g, g.pad(x), overhang) / _total(g, real, overhang)
+
+    return forward
+
+
+def _total(g: Geometry, padded: Tensor, overhang: list[int]) -> Tensor:
+    """The sum over every window of the padded input."""
+    from torch.nn import functional as F
+
+    function: Any = (F.conv1d, F.conv2d, F.conv3d)[len(g.kernel) - 1]
+    planes = _pad_behind(padded, overhang, 0.0).flatten(0, 1).unsqueeze(1)
+    ones = planes.new_ones(1, 1, *g.kernel)
+    out: Tensor = function(planes, ones, stride=g.strides, dilation=g.dilations)
+    return out.view(*padded.shape[:2], *out.shape[2:])
+
+
+def _root(powers: Tensor, p: int) -> Tensor:
+    """The p-th root, with gradient zero instead of an infinite one at zero."""
+    import torch
+
+    some = powers > 0
+    return torch.where(some, torch.where(some, powers, 1.0) ** (1 / p), 0.0)
+
+
+@operator("LpPool", kind="pool", window=_pool_window)
+def lp_pool(node: TorchNode) -> Forward:
+    """ONNX LpPool: the p-norm of every window."""
+    g = Geometry.of(node, node.attr("kernel_shape"))
+    _check_rank(node, g.kernel)
+    ceil, p = bool(node.attr("ceil_mode", 0)), int(node.attr("p", 2))
+
+    def forward(x: Tensor) -> Tensor:
+        return _root(_total(g, g.pad(x.abs() ** p), _overhang(g, x.shape[2:], ceil)), p)
+
+    return forward
+
+
+@operator("GlobalLpPool", kind="pool", window=_global_window)
+def global_lp_pool(node: TorchNode) -> Forward:
+    """ONNX GlobalLpPool: the p-norm over every axis after the channel."""
+    p = int(node.attr("p", 2))
+    return lambda x: _root((x.abs() ** p).sum(dim=tuple(range(2, x.dim())), keepdim=True), p)
+
+
+@operator("MaxUnpool", kind="pool")
+def max_unpool(node: TorchNode) -> Forward:
+    """ONNX MaxUnpool: each number back to where its index says, zero elsewhere."""
+    g = Geometry.of(node, node.attr("kernel_shape"))
+    wanted = numbers(node, 2)
+
+    def forward(*inputs: Tensor) -> Tensor:
+        x, places, shape = inputs[0], inputs[1].to(inputs[0].device), wanted(inputs)
+        if shape is None:
+            rows = zip(x.shape[2:], g.strides, g.kernel, g.before, g.after, strict=True)
+            shape = [*x.shape[:2], *((n - 1) * s + k - a - b for n, s, k, a, b in rows)]
+        return x.new_zeros(prod(shape)).scatter(0, places.reshape(-1), x.reshape(-1)).reshape(shape)
 
     return forward
 

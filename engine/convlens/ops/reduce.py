@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, TypeAlias
 
 from convlens.graph.graph import Graph, Node
@@ -51,6 +52,8 @@ def _sum(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
 
 
 def _mean(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
+    if x.numel() == 0:  # nothing has the mean 0 in onnxruntime
+        return _sum(x, dims, keep)
     if x.dtype.is_floating_point:
         return x.mean(dims, keepdim=keep)
     total = _sum(x, dims, keep)
@@ -64,11 +67,29 @@ def _prod(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
 
 
 def _max(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
+    if any(x.shape[dim] == 0 for dim in dims):
+        return _of_nothing(x, dims, keep, largest=False)
     return x.amax(dims, keepdim=keep)
 
 
 def _min(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
+    if any(x.shape[dim] == 0 for dim in dims):
+        return _of_nothing(x, dims, keep, largest=True)
     return x.amin(dims, keepdim=keep)
+
+
+def _of_nothing(x: Tensor, dims: tuple[int, ...], keep: bool, largest: bool) -> Tensor:
+    """The extreme of an empty set: the number at the other end of the type."""
+    import torch
+
+    if x.dtype.is_floating_point:
+        value = inf if largest else -inf
+    elif x.dtype == torch.bool:
+        value = largest
+    else:
+        value = torch.iinfo(x.dtype).max if largest else torch.iinfo(x.dtype).min
+    shape = [1 if axis in dims else size for axis, size in enumerate(x.shape) if keep or axis not in dims]
+    return x.new_full(shape, value)
 
 
 def _l1(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
@@ -85,11 +106,16 @@ def _l2(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
 
 
 def _log_sum(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
-    return _sum(x, dims, keep).log()
+    total = _sum(x, dims, keep)
+    return total.log() if x.dtype.is_floating_point else total.double().log().to(x.dtype)
 
 
 def _log_sum_exp(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
-    return x.logsumexp(dims, keepdim=keep)
+    if x.dtype.is_floating_point:
+        return x.logsumexp(dims, keepdim=keep)
+    if x.numel() == 0:
+        return _of_nothing(x, dims, keep, largest=False)
+    return x.double().logsumexp(dims, keepdim=keep).to(x.dtype)
 
 
 def _sum_square(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
@@ -108,7 +134,6 @@ _REDUCTIONS: dict[str, _Reduction] = {
     "ReduceLogSumExp": _log_sum_exp,
     "ReduceSumSquare": _sum_square,
 }
-_PLAIN = {"ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"}
 
 
 @operator(*_REDUCTIONS, kind="reduce", window=_reduce_window)
@@ -121,9 +146,7 @@ def reduction(node: TorchNode) -> Forward:
     def forward(*inputs: Tensor) -> Tensor:
         x, given = inputs[0], axes(inputs)
         if not given and noop:
-            if node.op not in _PLAIN:
-                raise node.refuse("noop_with_empty_axes without axes")
-            return x
+            return function(x.unsqueeze(0), (0,), False)  # what it does to a single number is still done
         dims = tuple(axis % x.dim() for axis in given) if given else tuple(range(x.dim()))
         return function(x, dims, keep)
 

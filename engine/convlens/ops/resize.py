@@ -3,162 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import reduce
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from convlens.graph.graph import Graph, Node
-from convlens.graph.windows import Everything, Kernel, Rule, Window
+from convlens.graph.windows import Everything, Kernel, Rule
+from convlens.ops.coordinates import Sampling, Taps, old_form
 from convlens.ops.given import computed, fixed, numbers, sizes
 from convlens.ops.table import Forward, TorchNode, operator
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_LARGEST = 16  # denominators of scales whose window is worked out without the size of the input
 _F = np.float32
-
-
-class _Described(Protocol):
-    @property
-    def op(self) -> str: ...
-
-    @property
-    def version(self) -> int: ...
-
-    def attr(self, name: str, default: Any = None) -> Any: ...
-
-
-def _old(node: _Described) -> bool:
-    """Whether the node has scales as its second input or attribute and no choice of coordinates."""
-    return node.op == "Upsample" or node.version < 11
-
-
-@dataclass(frozen=True)
-class Taps:
-    """Along one axis: what each output position reads, with what weight, and where it lies outside."""
-
-    places: NDArray[np.int64]
-    weights: NDArray[np.float32]
-    outside: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a node samples, read from its attributes. Computed in float32, as onnxruntime does."""
-
-    mode: str
-    coordinates: str
-    rounding: str
-    cubic: float
-    exclude: bool
-
-    @classmethod
-    def of(cls, node: _Described) -> Sampling:
-        """Read from a Resize or an Upsample; both are asymmetric and round down before opset 11."""
-        old = _old(node)
-        mode = node.attr("mode", "nearest")
-        return cls(
-            mode="linear" if mode == "bilinear" else mode,
-            coordinates="asymmetric" if old else node.attr("coordinate_transformation_mode", "half_pixel"),
-            rounding="simple" if old else node.attr("nearest_mode", "round_prefer_floor"),
-            cubic=float(node.attr("cubic_coeff_a", -0.75)),
-            exclude=bool(node.attr("exclude_outside", 0)),
-        )
-
-    def origin(self, size: int, out: int, scale: np.float32, roi: tuple[float, float]) -> NDArray[np.float32]:
-        """Where each output position lies in the input."""
-        x = np.arange(out, dtype=_F)
-        half = _F(0.5)
-        if self.coordinates == "asymmetric":
-            return x / scale
-        if self.coordinates == "align_corners":
-            return x * _F(size - 1) / _F(out - 1) if out > 1 else x * 0
-        if self.coordinates == "tf_half_pixel_for_nn":
-            return (x + half) / scale
-        if self.coordinates == "tf_crop_and_resize":
-            start, end, last = _F(roi[0]), _F(roi[1]), _F(size - 1)
-            if out == 1:
-                return x + half * (start + end) * last
-            return start * last + x * (end - start) * last / _F(out - 1)
-        if self.coordinates == "pytorch_half_pixel" and out == 1:
-            return x
-        found = (x + half) / scale - half
-        if self.coordinates == "half_pixel_symmetric":
-            found += _F(size / 2) * (1 - _F(out) / (scale * _F(size)))
-        return found
-
-    def taps(self, size: int, out: int, scale: np.float32, roi: tuple[float, float] = (0.0, 1.0)) -> Taps:
-        """What each of ``out`` positions reads of ``size`` positions."""
-        x = self.origin(size, out, scale, roi)
-        outside = (x < 0) | (x > size - 1)
-        if self.mode == "nearest":
-            places = self._round(x, bool(scale < 1))[:, None]
-            weights = np.ones(places.shape, _F)
-        elif self.mode == "linear":
-            inside = x.clip(0, size - 1)
-            low = np.floor(inside)
-            places = np.stack([low, low + 1], axis=1)
-            weights = np.stack([1 - (inside - low), inside - low], axis=1)
-        else:
-            low, a = np.floor(x), _F(self.cubic)
-            places = low[:, None] + np.arange(-1, 3, dtype=_F)
-            d = np.abs(x[:, None] - places)
-            near = ((a + 2) * d - (a + 3)) * d * d + 1
-            far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-            weights = np.where(d <= 1, near, far)
-            if self.exclude:
-                weights = np.where((places < 0) | (places > size - 1), _F(0), weights)
-                weights /= weights.sum(axis=1, keepdims=True)
-        return Taps(places.astype(np.int64).clip(0, size - 1), weights.astype(_F), outside)
-
-    def _round(self, x: NDArray[np.float32], shrinking: bool) -> NDArray[np.float32]:
-        low = np.floor(x)
-        up = {
-            "round_prefer_floor": x - low > _F(0.5),
-            "round_prefer_ceil": x - low >= _F(0.5),
-            "ceil": x > low,
-            "simple": (x > low) & shrinking,
-        }.get(self.rounding, np.False_)
-        return low + up
-
-    def window(self, size: int | None, out: int | None, scale: float | None) -> Window | None:
-        """What any output position reads; None where it cannot be told without the sizes."""
-        if size is not None and out is not None:
-            step = Fraction(size, out)
-            reach = self._reach(size, out, scale if scale is not None else out / size, step)
-            return Window(step, *reach)
-        if scale is None or self.coordinates in ("align_corners", "half_pixel_symmetric"):
-            return None
-        step = 1 / Fraction(scale).limit_denominator(_LARGEST)
-        if abs(float(1 / step) - scale) > 1e-6 * scale:
-            return None
-        spans = [
-            self._reach(n, int(_F(n) * _F(scale)), scale, step)
-            for n in range(1, 4 * max(step.numerator, step.denominator) + 8)
-            if int(_F(n) * _F(scale)) > 0
-        ]
-        return Window(step, min(first for first, _ in spans), max(last for _, last in spans))
-
-    def _reach(self, size: int, out: int, scale: float, step: Fraction) -> tuple[Fraction, Fraction]:
-        taps = self.taps(size, out, _F(scale))
-        first = np.argmax(taps.weights != 0, axis=1)[:, None]
-        spare = np.take_along_axis(taps.places, first, axis=1)
-        read = np.where(taps.weights != 0, taps.places, spare)
-        rows = list(enumerate(zip(read.min(axis=1).tolist(), read.max(axis=1).tolist(), strict=True)))
-        return (
-            min(low - i * step for i, (low, _) in rows),
-            max(high - i * step for i, (_, high) in rows),
-        )
+_DENSE = 1 << 20  # entries up to which an axis is resized by a matrix, above by a sum of gathers
+_FIXED_POINT = 1024
 
 
 def _window(node: Node, graph: Graph) -> Rule:
     before, after = sizes(graph, node.input(0)), sizes(graph, node.outputs[0])
     sampling = Sampling.of(node)
-    position = 1 if _old(node) else 2
+    position = 1 if old_form(node) else 2
     if before is None or computed(node, graph, position):
         return Everything()
     stretched = node.attr("keep_aspect_ratio_policy", "stretch") == "stretch"
@@ -169,10 +37,15 @@ def _window(node: Node, graph: Graph) -> Rule:
     given = fixed(node, graph, position, "scales") or []
     axes = [axis % rank for axis in node.attr("axes") or range(rank)]
     scales = dict(zip(axes, given, strict=True)) if given else {}
+    wanted = None if given or old_form(node) else fixed(node, graph, 3)
+    shapes = (graph.value(name).shape or () for name in (node.input(0), node.outputs[0]))
+    named = zip(*shapes, strict=False)
+    kept = {axis for axis, (a, b) in enumerate(named) if not given and isinstance(a, str) and a == b}
+    outs = dict(zip(axes, wanted, strict=True)) if wanted else {}
     windows = {}
     for axis in axes:
-        size, out, scale = before[axis], after[axis], scales.get(axis)
-        if scale == 1 or (scale is None and size is not None and size == out):
+        size, out, scale = before[axis], outs.get(axis, after[axis]), scales.get(axis)
+        if scale == 1 or (scale is None and size is not None and size == out) or axis in kept:
             continue
         window = sampling.window(size, out, scale)
         if window is None:
@@ -183,40 +56,60 @@ def _window(node: Node, graph: Graph) -> Rule:
 
 @operator("Upsample", "Resize", kind="resize", window=_window)
 def resize(node: TorchNode) -> Forward:
-    """ONNX Resize and Upsample: nearest, linear and cubic, with every choice of coordinates."""
-    import torch
+    """ONNX Resize and Upsample: nearest, linear and cubic, with every choice of coordinates.
 
+    Where the standard and onnxruntime differ, this is onnxruntime: a crop leaves an axis whose scale
+    is 1 as it is, and integers are resized in its own arithmetic.
+    """
     sampling = Sampling.of(node)
     _check(node, sampling)
-    factors = numbers(node, 1 if _old(node) else 2, "scales")
+    factors = numbers(node, 1 if old_form(node) else 2, "scales")
     regions = numbers(node, 1)
     targets = numbers(node, 3)
     outer = float(node.attr("extrapolation_value", 0.0))
     policy = node.attr("keep_aspect_ratio_policy", "stretch")
     crop = sampling.coordinates == "tf_crop_and_resize"
+    whole = node.read(0) in ("uint8", "int8", "int32", "int64")
 
     def forward(*inputs: Tensor) -> Tensor:
+        import torch
+
         x = inputs[0]
-        axes = [axis % x.dim() for axis in node.attr("axes") or range(x.dim())]
+        rank = x.dim()
+        axes = [axis % rank for axis in node.attr("axes") or range(rank)]
         before = [x.shape[axis] for axis in axes]
         scales, after = _plan(before, factors(inputs), targets(inputs), policy)
         roi = (regions(inputs) if crop else None) or [0.0] * len(axes) + [1.0] * len(axes)
-        if sampling.mode != "nearest" and not x.dtype.is_floating_point:
-            raise node.refuse(f"resize of {x.dtype} with interpolation")
-        far = None
+        if before == after:
+            return x
+        found: dict[int, Taps] = {}
         for i, axis in enumerate(axes):
-            span = (roi[i], roi[len(axes) + i])
-            if scales[i] == 1 and before[i] == after[i]:
-                if crop and span != (0.0, 1.0):  # the standard crops here, onnxruntime does not
-                    raise node.refuse("resize with a crop of an axis that keeps its size")
-                continue
-            taps = sampling.taps(before[i], after[i], scales[i], span)
-            x = _sample(x, axis, taps, sampling.mode == "nearest")
-            if crop:
-                here = torch.as_tensor(taps.outside, device=x.device)
-                here = here.view(-1, *[1] * (x.dim() - 1 - axis))
-                far = here if far is None else far | here
-        return x if far is None else x.masked_fill(far, outer)
+            if scales[i] != 1:
+                span = (float(roi[i]), float(roi[len(axes) + i]))
+                found[axis] = sampling.taps(before[i], after[i], float(scales[i]), span)
+            elif before[i] != after[i]:
+                raise node.refuse(f"a scale of 1 between sizes {before[i]} and {after[i]}")
+        if crop and rank == 4 and 1 in found and (sampling.mode == "cubic" or sampling.antialias):
+            raise node.refuse("a crop with channels last, which onnxruntime takes from the wrong axes,")
+        if sampling.mode == "nearest":
+            for axis, taps in found.items():
+                x = x.index_select(axis, torch.as_tensor(taps.places[:, 0], device=x.device))
+        elif whole and sampling.antialias:
+            x = _eight_bits(x, found)
+        elif whole:
+            packed = rank == 4 and 1 in found
+            planes = {2: (0, 1), 3: (0, 1, 2), 4: (1, 2) if packed else (2, 3), 5: (2, 3, 4)}.get(rank, ())
+            if not set(found) <= set(planes):
+                raise node.refuse(f"linear resize of integers along axes {sorted(found)} of {rank}")
+            x = _corners(x, found, planes, packed and node.read(0) != "int32")
+        else:
+            for axis, taps in found.items():
+                x = _sample(x, axis, taps)
+        for axis, taps in found.items():
+            if crop and taps.outside.any():
+                far = torch.as_tensor(taps.outside, device=x.device)
+                x = x.masked_fill(far.view(-1, *[1] * (rank - 1 - axis)), outer)
+        return x
 
     return forward
 
@@ -238,8 +131,16 @@ def _check(node: TorchNode, sampling: Sampling) -> None:
         raise node.refuse(f"resize with coordinates {sampling.coordinates!r}")
     if sampling.rounding not in roundings:
         raise node.refuse(f"resize with nearest mode {sampling.rounding!r}")
-    if node.attr("antialias", 0):
-        raise node.refuse("resize with antialiasing")
+    kept = node.attr("keep_aspect_ratio_policy", "stretch") != "stretch"
+    if kept and min(node.attr("axes") or (0,)) < 0:  # onnxruntime then resizes nothing
+        raise node.refuse("an aspect ratio kept along axes counted from the end")
+    kind = node.read(0) or ""
+    if "int" in kind and sampling.mode == "cubic" and not sampling.antialias:
+        raise node.refuse(f"cubic resize of {kind}, which onnxruntime refuses too,")
+    if "int" in kind and kind != "uint8" and sampling.antialias:
+        raise node.refuse(f"antialiased resize of {kind}")
+    if sampling.antialias and sampling.mode == "nearest":
+        raise node.refuse("antialiased nearest resize, which onnxruntime refuses too,")
 
 
 def _plan(
@@ -262,12 +163,80 @@ def _plan(
     return scales, after
 
 
-def _sample(x: Tensor, axis: int, taps: Taps, nearest: bool) -> Tensor:
+def _sample(x: Tensor, axis: int, taps: Taps) -> Tensor:
+    """One axis of real numbers; half precision is summed in float32."""
     import torch
 
-    if nearest:
-        return x.index_select(axis, torch.as_tensor(taps.places[:, 0], device=x.device))
-    matrix = np.zeros((x.shape[axis], len(taps.places)), np.float32)
-    np.add.at(matrix, (taps.places, np.arange(len(taps.places))[:, None]), taps.weights)
-    weight = torch.as_tensor(matrix, device=x.device).to(x.dtype)
-    return (x.movedim(axis, -1) @ weight).movedim(-1, axis)
+    work = x if x.dtype == torch.float64 else x.float()
+    count, taken = len(taps.places), taps.places.shape[1]
+    if x.shape[axis] * count <= _DENSE:
+        matrix = np.zeros((x.shape[axis], count), np.float32)
+        np.add.at(matrix, (taps.places, np.arange(count)[:, None]), taps.weights)
+        weight = torch.as_tensor(matrix, device=x.device).to(work.dtype)
+        return (work.movedim(axis, -1) @ weight).movedim(-1, axis).to(x.dtype)
+    shares = torch.as_tensor(taps.weights, device=x.device).to(work.dtype)
+    places = torch.as_tensor(taps.places, device=x.device)
+    shape = (-1, *[1] * (x.dim() - 1 - axis))
+    parts = (work.index_select(axis, places[:, k]) * shares[:, k].view(shape) for k in range(taken))
+    return reduce(torch.add, parts).to(x.dtype)
+
+
+def _corners(x: Tensor, found: dict[int, Taps], axes: tuple[int, ...], packed: bool) -> Tensor:
+    """Linear resize of integers as onnxruntime computes it, corner by corner, cut off towards zero.
+
+    In float32, a border position reading its one pixel by halves; with channels last (``packed``)
+    8-bit integers are weighted in fixed point of ten bits an axis.
+    """
+    import torch
+
+    ends = []
+    for axis in axes:
+        size = x.shape[axis]
+        taps = found.get(axis)
+        at = np.arange(size) if taps is None else taps.places[:, 0]
+        share = np.zeros(size, _F) if taps is None else taps.weights[:, 1]
+        ends.append(_ends(at, share, size, packed))
+    total: Tensor | None = None
+    for corner in product((0, 1), repeat=len(axes)):
+        part: Tensor = x.double() if packed else x.float()
+        weight: Tensor | None = None
+        for (places, shares), end, axis in reversed(list(zip(ends, corner, axes, strict=True))):
+            part = part.index_select(axis, torch.as_tensor(places[end], device=x.device))
+            one = torch.as_tensor(shares[end], device=x.device).view(-1, *[1] * (x.dim() - 1 - axis))
+            weight = one if weight is None else weight * one
+        assert weight is not None
+        part = part * weight
+        total = part if total is None else total + part
+    assert total is not None
+    if packed:
+        total = total / _FIXED_POINT ** len(axes)
+    return total.trunc().to(x.dtype)
+
+
+def _ends(at: Any, share: Any, size: int, packed: bool) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """The two positions along one axis and their weights, the near one first."""
+    place = at + share  # float32
+    after = np.minimum(at + 1, size - 1)
+    edge = at == after
+    if packed:
+        fine = (place * _F(_FIXED_POINT)).astype(np.int64)
+        far, near = np.abs(fine - at * _FIXED_POINT), np.abs(fine - after * _FIXED_POINT)
+        half: Any = _FIXED_POINT // 2
+    else:
+        far, near, half = np.abs(place - at).astype(_F), np.abs(place - after).astype(_F), _F(0.5)
+    return (at, after), (np.where(edge, half, near), np.where(edge, half, far))
+
+
+def _eight_bits(x: Tensor, found: dict[int, Taps]) -> Tensor:
+    """Antialiased resize of uint8 in fixed point of 22 bits, the last axis first, rounded after each."""
+    import torch
+
+    one = 1 << 22
+    for axis, taps in sorted(found.items(), reverse=True):
+        matrix = np.zeros((x.shape[axis], len(taps.places)), np.float32)
+        np.add.at(matrix, (taps.places, np.arange(len(taps.places))[:, None]), taps.weights)
+        fine = np.sign(matrix) * np.floor(np.abs(matrix.astype(np.float64)) * one + 0.5)
+        weight = torch.as_tensor(fine, device=x.device)
+        smooth = (x.double().movedim(axis, -1) @ weight).movedim(-1, axis)
+        x = torch.floor((smooth + one / 2) / one).clamp(0, 255).to(torch.uint8)
+    return x

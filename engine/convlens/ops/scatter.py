@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
+from convlens.graph.graph import Graph, Node
+from convlens.graph.windows import Everything, Permute, Rule
 from convlens.ops.indexing import positive
 from convlens.ops.table import Forward, TorchNode, operator
 
@@ -64,7 +66,17 @@ def scatter_nd(node: TorchNode) -> Forward:
     return forward
 
 
-@operator("OneHot", kind="index")
+def _one_hot_window(node: Node, graph: Graph) -> Rule:
+    """Each position becomes a row of its own along a new axis."""
+    rank = graph.value(node.input(0)).rank
+    if rank is None:
+        return Everything()
+    order = list(range(rank))
+    order.insert(int(node.attr("axis", -1)) % (rank + 1), -1)
+    return Permute(tuple(order))
+
+
+@operator("OneHot", kind="index", window=_one_hot_window)
 def one_hot(node: TorchNode) -> Forward:
     """One value at each position along a new axis, another value elsewhere."""
     import torch

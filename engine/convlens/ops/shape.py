@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convlens.graph.graph import Dim, Graph, Node
-from convlens.graph.windows import Everything, Kernel, Permute, Rule
+from convlens.graph.windows import Everything, Kernel, Permute, Regroup, Rule
 from convlens.ops.activations import pointwise
 from convlens.ops.given import computed, fixed, numbers, sizes
 from convlens.ops.table import Forward, TorchNode, operator
@@ -18,26 +18,48 @@ if TYPE_CHECKING:
 
 
 def _reshape_window(node: Node, graph: Graph) -> Rule:
-    """Exact where only axes of size one come or go."""
+    """Exact where known sizes prove which axes stay as they are and which are merged or split."""
     before, after = graph.value(node.input(0)).shape, graph.value(node.outputs[0]).shape
-    order = None if before is None or after is None else _matched(before, after)
-    return Everything() if order is None else Permute(order)
+    groups = None if before is None or after is None else _groups(before, after)
+    if groups is None:
+        return Everything()
+    if all(len(group) <= 1 for group in groups) and len({*groups} - {()}) == sum(map(bool, groups)):
+        return Permute(tuple(group[0] if group else -1 for group in groups))
+    return Regroup(groups)
 
 
-def _matched(before: tuple[Dim, ...], after: tuple[Dim, ...]) -> tuple[int, ...] | None:
-    order: list[int] = []
-    at = 0
-    for dim in after:
-        while at < len(before) and before[at] == 1 and dim != 1:
-            at += 1
-        if at < len(before) and dim is not None and before[at] == dim:
-            order.append(at)
-            at += 1
-        elif dim == 1:
-            order.append(-1)
+def _groups(before: tuple[Dim, ...], after: tuple[Dim, ...]) -> tuple[tuple[int, ...], ...] | None:
+    """The axes of ``before`` whose numbers lie in each axis of ``after``, None where that is not sure.
+
+    Numbers keep their order, so wherever the products of both sides agree, a boundary lies between axes
+    on both sides.
+    """
+    groups: list[tuple[int, ...]] = []
+    i = j = 0
+    while i < len(before) or j < len(after):
+        a, b = before[i] if i < len(before) else None, after[j] if j < len(after) else None
+        if a is not None and a == b:
+            groups.append((i,))
+            i, j = i + 1, j + 1
+        elif a == 1:
+            i += 1
+        elif b == 1:
+            groups.append(())
+            j += 1
         else:
-            return None
-    return tuple(order) if all(dim == 1 for dim in before[at:]) else None
+            first, start, left, right = i, j, 1, 1
+            while left != right or left == 1:
+                rest, at = (before, i) if left <= right else (after, j)
+                size = rest[at] if at < len(rest) else None
+                if not isinstance(size, int) or size < 1:
+                    return None
+                if left <= right:
+                    left, i = left * size, i + 1
+                else:
+                    right, j = right * size, j + 1
+            held = tuple(axis for axis in range(first, i) if before[axis] != 1)
+            groups += [held if after[axis] != 1 else () for axis in range(start, j)]
+    return tuple(groups)
 
 
 def _transpose_window(node: Node, graph: Graph) -> Rule:
@@ -53,11 +75,11 @@ def _squeeze_window(node: Node, graph: Graph) -> Rule:
     if shape is None or computed(node, graph, 1):
         return Everything()
     axes = fixed(node, graph, 1, "axes")
-    if axes is None and None in shape:
+    if not axes and None in shape:
         return Everything()
     gone = (
         {axis for axis, size in enumerate(shape) if size == 1}
-        if axes is None
+        if not axes
         else {axis % len(shape) for axis in axes}
     )
     return Permute(tuple(axis for axis in range(len(shape)) if axis not in gone))
@@ -88,21 +110,6 @@ def identity(_node: TorchNode) -> Forward:
     from torch import nn
 
     return nn.Identity()
-
-
-@operator("Cast", kind="shape", window=pointwise)
-def cast(node: TorchNode) -> Forward:
-    """The input in another type; real numbers become integers towards zero."""
-    dtype = node.dtype(int(node.attr("to")))
-    if dtype.itemsize == 1 and dtype.is_floating_point:
-        raise node.refuse("a cast to an 8-bit real type")
-    return lambda x: x.to(dtype)
-
-
-@operator("CastLike", kind="shape", window=pointwise)
-def cast_like(_node: TorchNode) -> Forward:
-    """The first input in the type of the second."""
-    return lambda x, like: x.to(like.dtype)
 
 
 @operator("Dropout", kind="shape", window=pointwise)
@@ -157,12 +164,12 @@ def transpose(node: TorchNode) -> Forward:
 
 @operator("Squeeze", kind="shape", window=_squeeze_window)
 def squeeze(node: TorchNode) -> Forward:
-    """Without the given axes, which have size one; without all such axes where none is given."""
+    """Without the given axes, which have size one; without all such axes where none or no axis is given."""
     axes = numbers(node, 1, "axes")
 
     def forward(*inputs: Tensor) -> Tensor:
         x, given = inputs[0], axes(inputs)
-        if given is None:
+        if not given:
             return x.squeeze()
         if any(x.shape[axis] != 1 for axis in given):
             raise node.refuse(f"squeezing axes {given} of shape {tuple(x.shape)}")

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from convlens.errors import UnsupportedError
 from convlens.graph.graph import Graph, Node
 from convlens.graph.windows import Everything, Rule
 
@@ -43,6 +45,12 @@ class TorchNode(Protocol):
     def rank(self, index: int) -> int | None:
         """Number of dimensions of input ``index``, None where it is not known beforehand."""
 
+    def read(self, index: int) -> str | None:
+        """Element type of input ``index`` in the file (numpy's name), None where it is not known."""
+
+    def written(self, index: int = 0) -> str | None:
+        """Element type of the codes that output ``index`` holds, None where it holds none."""
+
     def dtype(self, onnx_type: int) -> dtype:
         """The torch dtype for an ONNX element type; float32 follows the working precision."""
 
@@ -76,6 +84,9 @@ class Operator:
     torch: TorchFacet
 
 
+ENTRY_POINTS = "convlens.ops"
+"""Group of the entry points under which packages announce modules with converters."""
+
 _TABLE: dict[str, Operator] = {}
 
 
@@ -107,6 +118,23 @@ def _load() -> None:
     package = import_module("convlens.ops")
     for module in iter_modules(package.__path__):
         import_module(f"convlens.ops.{module.name}")
+    for entry in entry_points(group=ENTRY_POINTS):
+        _plug_in(entry)
+
+
+def _plug_in(entry: EntryPoint) -> None:
+    """Load converters of another package; one that breaks leaves nothing of itself in the table."""
+    before = dict(_TABLE)
+    try:
+        entry.load()
+    except Exception as error:
+        _TABLE.clear()
+        _TABLE.update(before)
+        where = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an installed package"
+        raise UnsupportedError(
+            f"the converters {entry.name!r} ({entry.value}) of {where} could not be loaded: {error}; "
+            "repair or uninstall that package"
+        ) from error
 
 
 def find(node: Node) -> Operator | None:
