@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from onnx import TensorProto
 import convlens
 import convlens.certifying
 from convlens import cache
-from convlens.certificate import HALF_TOLERANCE, TOLERANCE, Certificate, Check, _compare, random_input
+from convlens.certificate import Certificate, _optimised, certify, random_input
+from convlens.checks import HALF_TOLERANCE, TOLERANCE, Check, compare
 from convlens.errors import UncertifiedError, UnsupportedError
+from convlens.expected import Expected
 from convlens.model import Model
-from graph.nets import classifier, model, numbers, op, opened, refused
+from convlens.original import held_against_file
+from graph.nets import classifier, model, numbers, op, opened, put, refused
 
 
 @pytest.fixture
@@ -130,7 +134,7 @@ def test_operators_that_pytorch_lacks(tmp_path: Path) -> None:
 
 
 def compared(found: Any, expected: Any) -> Check:
-    return _compare("v", "Op", "input", np.asarray(found), np.asarray(expected), 1e-4)
+    return compare("v", "Op", "input", np.asarray(found), np.asarray(expected), 1e-4)
 
 
 INF, NAN = float("inf"), float("nan")
@@ -243,3 +247,119 @@ def test_torch_stays_in_evaluation_mode(tmp_path: Path) -> None:
     assert not loaded.torch.training
     assert not any(parameter.requires_grad for parameter in loaded.torch.parameters())
     assert torch.is_grad_enabled()
+
+
+def certified(loaded: Model, **feeds: Any) -> Certificate:
+    """The certificate on one input."""
+    return certify(loaded.torch, loaded.runner, {"given": feeds}, exact=lambda: loaded.instrument("float64"))
+
+
+def respoiled(loaded: Model, value: str, change: Callable[[Any], Any]) -> None:
+    """Make the step that computes ``value`` another function."""
+    step = loaded.torch._step_of[value]
+    sound = step.call
+    object.__setattr__(step, "call", lambda *given: change(sound(*given)))
+
+
+def choosing(tmp_path: Path) -> Model:
+    """The row of the largest number is looked up: a choice that two equal numbers leave open."""
+    nodes = [op("Mul", "x one", "m"), op("ArgMax", "m", "i", axis=1, keepdims=0), op("Gather", "rows i", "y")]
+    stored = {"one": np.float32(1), "rows": numbers(4, 5)}
+    return opened(model(nodes, {"x": ["N", 4]}, ["y"], stored), tmp_path)
+
+
+def test_a_choice_between_equal_numbers_is_inherited(tmp_path: Path) -> None:
+    loaded = choosing(tmp_path)
+    respoiled(loaded, "m", lambda m: m + torch.tensor([0, 0, 1e-6, 0]))
+    found = certified(loaded, x=np.float32([[0, 1, 1, 0], [1, 2, 3, 4]]))
+    assert found.passed, found.words()
+    notes = {check.value: check.note for check in found.checks if check.note}
+    assert "here two numbers are equal up to rounding" in notes["i"]
+    assert "at 'i' two numbers are equal up to rounding" in notes["y"]
+
+
+def test_a_wrong_choice_is_caught(tmp_path: Path) -> None:
+    loaded = choosing(tmp_path)
+    respoiled(loaded, "i", lambda i: (i + 1) % 4)
+    found = certified(loaded, x=np.float32([[0, 1, 1, 0], [1, 2, 3, 4]]))
+    assert found.failures[0].value == "i"
+    assert "2 of 2 integers differ" in found.words()
+
+
+def test_values_come_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = opened(classifier(), tmp_path)
+    whole = certified(loaded, image=numbers(2, 3, 8, 8))
+    asked: list[int] = []
+    sound = Expected.runs
+    monkeypatch.setattr("convlens.expected.PART", 2 * 4 * 64 * 4 + 1)  # one feature map of two images
+    monkeypatch.setattr(Expected, "runs", lambda self, names: asked.append(len(names)) or sound(self, names))
+    assert certified(loaded, image=numbers(2, 3, 8, 8)) == whole
+    assert asked == [1, 1, 1, 3]  # the outputs as they are optimised, two maps, and the small rest
+
+
+def test_a_value_that_onnxruntime_does_not_hand_out(tmp_path: Path) -> None:
+    """Four-bit codes cannot be read; what is computed from them is compared."""
+    nodes = [op("QuantizeLinear", "x s z", "q"), op("DequantizeLinear", "q s z", "y")]
+    proto = model(nodes, {"x": ["N", 9]}, ["y"], {"s": np.float32(0.2)}, opset=21, ir_version=10)
+    proto.graph.initializer.append(onnx.helper.make_tensor("z", TensorProto.INT4, [], [1]))
+    found = certified(opened(proto, tmp_path), x=numbers(2, 9, low=-2, high=2))
+    assert found.passed
+    assert [check.value for check in found.checks if check.note.startswith("not compared itself")] == ["q"]
+    assert "agree at all 1 values" in found.words()
+    assert "1 that onnxruntime does not hand out" in found.words()
+
+
+@pytest.mark.parametrize(("factor", "said"), [(1.0, False), (1.05, False), (1.5, True)])
+def test_what_onnxruntimes_own_kernels_change_is_said(factor: float, said: bool) -> None:
+    written = np.float32([1, 2, 3])
+    check = _optimised(
+        "y", "QLinearConv", "given, optimised", written * np.float32(factor), written, TOLERANCE
+    )
+    assert check.passed
+    assert bool(check.note) is (factor != 1)
+    plain = Check("y", "QLinearConv", "given", 0.0, 0.0, True)
+    words = Certificate((plain, check), ("given",)).words()
+    assert ("onnxruntime itself is 5.0e-01 away" in words) is said
+    assert "the largest difference is 0.0e+00" in words
+
+
+def rewritten(tmp_path: Path) -> Model:
+    """A model whose constants are nodes, which a pass lifts."""
+    nodes = [
+        op("Constant", "", "w", value=onnx.numpy_helper.from_array(numbers(4, 3, 3, 3))),
+        op("Conv", "x w", "y"),
+    ]
+    nodes[0].input.clear()
+    return opened(model(nodes, {"x": ["N", 3, 8, 8]}, ["y"]), tmp_path)
+
+
+def test_a_rewritten_graph_is_held_against_its_file(tmp_path: Path) -> None:
+    loaded = rewritten(tmp_path)
+    assert loaded.graph.changes
+    (check,) = [c for c in loaded.certificate().checks if "file against normalised graph" in c.input]
+    assert (check.value, check.passed, check.relative) == ("y", True, 0.0)
+
+
+def test_a_pass_that_changes_what_is_computed_is_caught(tmp_path: Path) -> None:
+    loaded = rewritten(tmp_path)
+    nodes = [op("Conv", "x w", "y")]
+    put(model(nodes, {"x": ["N", 3, 8, 8]}, ["y"], {"w": numbers(4, 3, 3, 3, seed=1)}), tmp_path)
+    (check,) = held_against_file(loaded.path, loaded.runner, "given", {"x": numbers(2, 3, 8, 8)})
+    assert not check.passed
+    assert "normalising the graph changed what it computes" in check.note
+
+
+def test_a_file_that_onnxruntime_does_not_run_is_no_witness(tmp_path: Path) -> None:
+    loaded = rewritten(tmp_path)
+    loaded.path.write_bytes(b"nothing")
+    (check,) = held_against_file(loaded.path, loaded.runner, "given", {"x": numbers(2, 3, 8, 8)})
+    assert check.passed
+    assert "not held against the file as it lies on disk: onnxruntime does not run it" in check.note
+
+
+def test_the_batch_of_the_file_is_used(tmp_path: Path) -> None:
+    loaded = rewritten(tmp_path)
+    nodes = [op("Conv", "x w", "y")]
+    put(model(nodes, {"x": [1, 3, 8, 8]}, ["y"], {"w": numbers(4, 3, 3, 3)}), tmp_path)
+    (check,) = held_against_file(loaded.path, loaded.runner, "given", {"x": numbers(2, 3, 8, 8)})
+    assert (check.passed, check.relative) == (True, 0.0)

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import convlens
-from convlens.certificate import TOLERANCE
+from convlens.checks import TOLERANCE
 from convlens.model import Model
 from convlens.rounding import rounding
 from graph.nets import model, op, opened
@@ -31,8 +31,9 @@ def reasons(
     loaded: Model, x: dict[str, NDArray[Any]], values: dict[str, NDArray[Any]], name: str, kind: str
 ) -> dict[str, str]:
     """What :func:`rounding` says of one value."""
-    single, double = loaded.torch, loaded.instrument("float64")
-    return rounding(single, double, x, values, [name], {name: kind}, TOLERANCE)
+    return rounding(
+        loaded.torch, lambda: loaded.instrument("float64"), x, values, [name], {name: kind}, TOLERANCE
+    )
 
 
 def test_what_an_earlier_value_rounded_is_inherited(tmp_path: Path) -> None:
