@@ -23,7 +23,7 @@ def source(
     *shape: int | str | None, layout: str = "NCHW", dtype: str = "float32", image: bool = True
 ) -> Source:
     channel, spatial = (1, (2, 3)) if layout == "NCHW" else (3, (1, 2))
-    return Source("x", layout, channel, spatial, shape, dtype, image)
+    return Source("x", layout, channel, spatial, shape, dtype, "photo" if image else "image")
 
 
 def prepared(src: Source, **settings: Any) -> Preprocess:
@@ -88,7 +88,8 @@ def test_what_contradicts_the_model(src: Source, settings: dict[str, Any], words
 
 
 def test_no_photo() -> None:
-    with refused(UnsupportedError, "'x'", "1x64x7x7", "takes no photo", "expected 1 or 3 channels", "arrays"):
+    words = "'x'", "1 x 64 x 7 x 7", "takes no photo but an image of planes", ".npy", "arrays"
+    with refused(UnsupportedError, *words):
         prepared(source(1, 64, 7, 7, image=False), **UNIT)
 
 

@@ -241,7 +241,7 @@ def test_a_model_without_classes(tmp_path: Path) -> None:
     proto = model([op("Relu", "x", "y")], {"x": ["N", 3, 8, 8]}, ["y"])
     found = opened(proto, tmp_path)
     for spec in (None, 3):
-        with refused(TargetError, "no class scores", "'y'", "N x 3 x 8 x 8", "--target y:0"):
+        with refused(TargetError, "no class scores", "'y'", "N x 3 x 8 x 8", "--target 'y[0,1].max'"):
             found.target(spec)
     with refused(TargetError, "no layer (and no labels are known) called 'cat'"):
         found.target("cat")

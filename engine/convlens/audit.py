@@ -17,7 +17,11 @@ from typing import TYPE_CHECKING, Any
 from convlens import cache, registry
 from convlens.classes import Classes
 from convlens.errors import ConvLensError, ImageError, OutputError, UncertifiedError
+from convlens.files import RAW
+from convlens.graph import bind
 from convlens.graph.layers import total_macs
+from convlens.graph.unsound import unsound_weights
+from convlens.inputs import NOUNS
 from convlens.registry import Finding, Images, Method, Step
 from convlens.results import Result, merge, plain, write
 
@@ -97,7 +101,7 @@ def audit(
         ImageError: none of the photos can be decoded.
         UncertifiedError: the certificate failed.
     """
-    words = model.preprocess.words()
+    words = model.input_words(any(path.suffix.lower() not in RAW for path in paths))
     steps = _steps(model)
     key = _key(model, paths, steps, seed, allow_uncertified)
     unfinished = _unfinished(output, key, overwrite)
@@ -181,7 +185,7 @@ def _key(
     """What makes two audits the same job: model, card, photos, steps, code and versions."""
     photos = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
     planned = [(method.name, asdict(step)) for method, step in steps]
-    card = model.card.model_dump()
+    card = [model.card.model_dump(), bind.record(model.graph.bound)]
     return cache.key_of(
         model.sha256, card, photos, planned, seed, allow_uncertified, cache.versions(), cache.sources()
     )
@@ -245,17 +249,22 @@ def _record(
                 "name": model.source.name,
                 "shape": list(model.source.shape or ()),
                 "layout": model.source.layout,
+                "kind": model.source.kind,
+                "noun": NOUNS[model.source.kind],
             },
             "outputs": {name: list(model.graph.value(name).shape or ()) for name in model.graph.outputs},
             "classes": classes.count if classes is not None else None,
             "licence": model.card.model.licence,
             "unusual": unusual,
+            "changes": list(model.graph.changes),
+            "feeds": bind.record(model.graph.bound),
         },
         "certificate": {**certificate.summary(), "words": certificate.words()},
         "card": {"words": words, **model.card.model_dump(exclude={"output"})},
         "images": list(images.names),
         "skipped": list(skipped),
-        "findings": [
+        "findings": _of_weights(model)
+        + [
             {**asdict(finding), "method": entry.method.name, "step": entry.key}
             for entry in entries
             for finding in entry.findings
@@ -267,6 +276,16 @@ def _record(
         "versions": cache.versions(),
         "seed": entries[0].result.how["seed"] if entries else 0,
     }
+
+
+def _of_weights(model: Model) -> list[dict[str, Any]]:
+    """What is wrong with the weights themselves, as findings on the model's section of the page."""
+    found = unsound_weights(model.graph)
+    if not found:
+        return []
+    text = f"{len(found)} {'weight holds' if len(found) == 1 else 'weights hold'} NaN or infinity"
+    evidence = "; ".join(each.words() for each in found[:3])
+    return [{**asdict(Finding("attention", text, evidence)), "method": None, "step": "model"}]
 
 
 def _finish(output: Path, record: Mapping[str, Any], entries: Sequence[Entry], images: Images) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from convlens.errors import CardError, nearest
+from convlens.forms import Kind, Layout
 from convlens.graph.graph import Graph
 
 _WORDNET = re.compile(r"n\d{8}")
@@ -42,11 +43,15 @@ class Input(BaseModel):
 
     model_config = _STRICT
 
-    layout: Literal["NCHW", "NHWC"] | None = Field(None, description="order of the axes")
+    name: str | None = Field(None, description="which input is explained; the likeliest by default")
+    kind: Kind | None = Field(None, description="what the input holds; told from the graph by default")
+    layout: Layout | None = Field(None, description="order of the axes; told from the graph by default")
     channels: Literal["RGB", "BGR", "GRAY"] | None = Field(
         None, description="order of the colours; RGB for three channels and GRAY for one by default"
     )
-    size: tuple[int, int] | None = Field(None, description="height and width in pixels")
+    size: tuple[int, ...] | None = Field(
+        None, min_length=1, max_length=3, description="height and width in pixels; one length a spatial axis"
+    )
     range: tuple[float, float] | None = Field(
         None, description="what pixels 0 and 255 become before mean and std; 0, 1 by default"
     )
@@ -60,6 +65,11 @@ class Input(BaseModel):
     crop: float = Field(1.0, gt=0, le=1, description="with crop: share of the shorter side kept")
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = Field(
         "bilinear", description="resampling filter"
+    )
+    rate: float | None = Field(None, gt=0, description="of a signal: samples per second")
+    pad: int | None = Field(None, description="of tokens: the id that stands for nothing; 0 by default")
+    vocabulary: tuple[str, ...] | None = Field(
+        None, description="of tokens: the word of each id, or a file of them"
     )
 
     @field_validator("mean", "std", "range", "size", mode="before")
@@ -106,6 +116,18 @@ class Card(BaseModel):
     model: About = About()
     input: Input = Input()
     output: Output = Output()
+    feeds: dict[str, Any] = Field(
+        default_factory=dict,
+        description="inputs bound to constants, by name: a number, a list of them, or a .npy file",
+    )
+
+    @field_validator("feeds")
+    @classmethod
+    def _bindable(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name, feed in value.items():
+            if not isinstance(feed, (bool, int, float, list, str)):
+                raise ValueError(f"{name} is no number, list of numbers or .npy file")
+        return value
 
     @classmethod
     def load(cls, path: Path) -> Card:
@@ -123,6 +145,12 @@ class Card(BaseModel):
         output = data.get("output")
         if isinstance(output, dict) and isinstance(output.get("labels"), str):
             output["labels"] = read_labels(path.parent / output["labels"])
+        feeds = data.get("feeds")
+        if isinstance(feeds, dict):
+            data["feeds"] = {n: str(path.parent / v) if isinstance(v, str) else v for n, v in feeds.items()}
+        given = data.get("input")
+        if isinstance(given, dict) and isinstance(given.get("vocabulary"), str):
+            given["vocabulary"] = [names[0] for names in read_labels(path.parent / given["vocabulary"])]
         return cls.parse(data, str(path))
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,28 +17,32 @@ SUFFIXES = frozenset(
 )
 
 
-def expand(paths: Iterable[str | Path]) -> list[Path]:
+def expand(paths: Iterable[str | Path], suffixes: Sequence[frozenset[str]] = (SUFFIXES,)) -> list[Path]:
     """Files as they are, folders as the pictures in them (sorted, subfolders included).
 
+    Args:
+        paths: files and folders.
+        suffixes: what is taken from a folder: files of the first group of which it holds any.
+
     Raises:
-        UsageError: a path that does not exist, or a folder without pictures.
+        UsageError: a path that does not exist, or a folder with nothing that is taken.
     """
+    every = ", ".join(sorted(frozenset().union(*suffixes)))
+    what = "pictures" if suffixes[0] == SUFFIXES else "inputs for this model"
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            if not inside:
-                raise UsageError(f"{path}: a folder without pictures; expected {_suffix_text()}")
-            found += inside
+            inside = sorted(p for p in path.rglob("*") if p.is_file())
+            groups = ([p for p in inside if p.suffix.lower() in group] for group in suffixes)
+            chosen: list[Path] = next(filter(None, groups), [])
+            if not chosen:
+                raise UsageError(f"{path}: a folder without {what}; expected {every}")
+            found += chosen
         elif path.exists():
             found.append(path)
         else:
             raise UsageError(f"{path}: no such file; expected a picture or a folder of pictures")
     return found
-
-
-def _suffix_text() -> str:
-    return ", ".join(sorted(SUFFIXES))
 
 
 def read_image(path: str | Path) -> Image.Image:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from convlens.errors import ImageError, UsageError
+from convlens.cards import Card
+from convlens.errors import ImageError, UnsupportedError, UsageError
+from convlens.files import RAW, read_arrays, taken
 from convlens.graph.source import Source
 from convlens.images import expand, flatten, read_image
 from convlens.preprocess import Preprocess
@@ -23,19 +26,79 @@ Inputs: TypeAlias = (
     "Images | NDArray[Any] | str | PathLike[str] | Image.Image | Sequence[str | PathLike[str] | Image.Image]"
 )
 
+NOUNS = {
+    "photo": "photo",
+    "image": "image",
+    "spectrogram": "spectrogram",
+    "signal": "signal",
+    "video": "video",
+    "volume": "volume",
+    "board": "board",
+    "tokens": "text",
+    "vector": "input",
+}
+"""What one input of each kind is called where they are counted."""
 
-def batch(given: Inputs, source: Source, prepare: Callable[[], Preprocess]) -> Images:
-    """A batch, from arrays as the model takes them, or from photos through the card.
+
+@dataclass
+class _Gathered:
+    """Inputs read so far: views of photos through the card, arrays as the model takes them."""
+
+    names: list[str] = field(default_factory=list)
+    views: list[NDArray[np.uint8]] = field(default_factory=list)
+    arrays: list[NDArray[Any]] = field(default_factory=list)
+
+    def add(self, path: Path, source: Source, card: Card, prepare: Callable[[], Preprocess]) -> None:
+        """What lies at ``path``. Raises ImageError where that cannot be read or does not fit."""
+        if path.suffix.lower() in RAW:
+            for name, array in read_arrays(path, source, card.input.rate, card.input.pad or 0):
+                self._matching(path, array)
+                self.names.append(name)
+                self.arrays.append(array)
+        else:
+            self.photo(path.name, read_image(path), prepare)
+
+    def photo(self, name: str, image: Image.Image, prepare: Callable[[], Preprocess]) -> None:
+        """A photo through the card."""
+        view = prepare().view(image)
+        if self.arrays and not self.views:
+            raise ImageError(f"{name}: a picture among arrays; give the two apart")
+        self.views.append(view)
+        self.names.append(name)
+
+    def _matching(self, path: Path, array: NDArray[Any]) -> None:
+        if self.views:
+            raise ImageError(f"{path}: an array among pictures; give the two apart")
+        if self.arrays and self.arrays[0].shape != array.shape:
+            raise ImageError(
+                f"{path}: {list(array.shape)} numbers, the inputs before it have "
+                f"{list(self.arrays[0].shape)}; inputs of one size go together"
+            )
+
+    def images(self, prepare: Callable[[], Preprocess]) -> Images:
+        """All of it as one batch."""
+        names = _unique(self.names)
+        if self.views:
+            views = np.stack(self.views)
+            return Images(prepare().array(views), names, views)
+        return Images(np.stack(self.arrays), names)
+
+
+def batch(
+    given: Inputs, source: Source, prepare: Callable[[], Preprocess], card: Card | None = None
+) -> Images:
+    """A batch, from arrays as the model takes them, or from files through the card.
 
     Args:
         given: an array (images along the first axis), a path or PIL image, or several.
         source: the input that they are for.
         prepare: gives the way from photo to array; only called for photos.
+        card: what else is known of the input: the rate of sound, the token that stands for nothing.
 
     Raises:
         CardError: photos were given and the card does not say how they go in.
         UsageError: an array of the wrong shape, or nothing at all.
-        ImageError: a photo cannot be decoded.
+        ImageError: a file cannot be read.
     """
     if isinstance(given, Images):
         return given
@@ -46,31 +109,57 @@ def batch(given: Inputs, source: Source, prepare: Callable[[], Preprocess]) -> I
         items = list(given) if isinstance(given, Iterable) else [given]
     if not items:
         raise UsageError("no images given; expected at least one")
-    pictures: list[tuple[str, Image.Image]] = []
+    gathered, card = _Gathered(), card or Card()
     for number, item in enumerate(items):
         if isinstance(item, (str, PathLike)):
-            pictures += [(p.name, read_image(p)) for p in expand([fspath(item)])]
+            for path in expand([fspath(item)], taken(source)):
+                gathered.add(path, source, card, prepare)
         else:
-            pictures.append((f"image {number}", flatten(item)))
-    way = prepare()
-    views = np.stack([way.view(picture) for _, picture in pictures])
-    return Images(way.array(views), _unique([name for name, _ in pictures]), views)
+            gathered.photo(f"image {number}", flatten(item), prepare)
+    return gathered.images(prepare)
 
 
-def readable(paths: Sequence[Path], prepare: Preprocess) -> tuple[Images | None, list[tuple[Path, str]]]:
-    """The photos that can be decoded as one batch, and the others with the reason."""
-    views, names = [], []
+def readable(
+    paths: Sequence[Path], source: Source, prepare: Callable[[], Preprocess], card: Card | None = None
+) -> tuple[Images | None, list[tuple[Path, str]]]:
+    """The inputs that can be read as one batch, and the others with the reason."""
+    gathered, card = _Gathered(), card or Card()
     bad: list[tuple[Path, str]] = []
+    if any(path.suffix.lower() not in RAW for path in paths):
+        try:
+            prepare()
+        except UnsupportedError:
+            if all(path.suffix.lower() not in RAW for path in paths):
+                raise
     for path in paths:
         try:
-            views.append(prepare.view(read_image(path)))
-            names.append(path.name)
-        except ImageError as error:
-            bad.append((path, str(error)))
-    if not views:
-        return None, bad
-    stack = np.stack(views)
-    return Images(prepare.array(stack), _unique(names), stack), bad
+            gathered.add(path, source, card, prepare)
+        except (ImageError, UnsupportedError) as error:
+            text = str(error)
+            bad.append((path, text if text.startswith(str(path)) else f"{path}: {text}"))
+    return (gathered.images(prepare) if gathered.names else None), bad
+
+
+def words(source: Source, prepare: Callable[[], Preprocess], card: Card, photos: bool) -> str:
+    """How inputs go into the model, in a few sentences.
+
+    Args:
+        source: the input.
+        prepare: gives the way from photo to array; only called for photos.
+        card: what else is known.
+        photos: whether pictures go in; else arrays do, as they are.
+    """
+    if source.kind == "photo" and photos:
+        return prepare().words()
+    text = source.words()
+    how = f"{text[:1].upper()}{text[1:]} Arrays go in as they are."
+    (length,) = source.size if len(source.spatial) == 1 else (None,)
+    if source.kind == "signal" and card.input.rate:
+        cut = "" if length is None else f", the first {length} samples or zeros after the last"
+        how += f" Sound goes in as -1 to 1 at {card.input.rate:g} samples per second{cut}."
+    if source.kind == "tokens" and length is not None:
+        how += f" Texts are cut after {length} tokens or filled with token {card.input.pad or 0}."
+    return how
 
 
 def _from_array(array: NDArray[Any], source: Source) -> Images:
@@ -83,7 +172,16 @@ def _from_array(array: NDArray[Any], source: Source) -> Images:
             f"the array has shape {list(array.shape)}; input {source.name!r} takes "
             f"{[dim if dim is not None else '?' for dim in shape]}, images along the first axis"
         )
-    if array.dtype.kind not in "f" and source.dtype != array.dtype.name:
+    whole = source.dtype is not None and "float" not in source.dtype
+    if whole and array.dtype.name != source.dtype:
+        exact = array.astype(source.dtype)
+        if array.dtype.kind not in "fiub" or not np.array_equal(exact, array):
+            raise UsageError(
+                f"the array holds {array.dtype.name} that do not all fit {source.dtype}, which input "
+                f"{source.name!r} takes"
+            )
+        array = exact
+    elif not whole and array.dtype.kind != "f":
         array = array.astype(np.float32)
     return Images(array, tuple(f"input {i}" for i in range(len(array))))
 

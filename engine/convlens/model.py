@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike, fspath
@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convlens import cache, catalogue, inputs, ops, registry
+from convlens.batches import Batching, batching_of
 from convlens.cards import Card
 from convlens.certificate import Certificate
 from convlens.certifying import certificate_of
 from convlens.classes import Classes, find_classes
 from convlens.errors import UncertifiedError, UnsupportedError, UsageError
+from convlens.graph import bind
+from convlens.graph.bind import Feed
 from convlens.graph.graph import Graph, Node
 from convlens.graph.layers import Facts, Layer, Layers, find_layers
 from convlens.graph.load import load_graph
 from convlens.graph.source import Source, find_source
 from convlens.inputs import Inputs
+from convlens.ops.quantcodes import straight_through
 from convlens.preprocess import Preprocess, complete
 from convlens.registry import Images, Job
 from convlens.results import Result
@@ -40,6 +44,7 @@ def load(
     card: Card | str | PathLike[str] | None = None,
     device: str = "auto",
     threads: int | None = None,
+    feeds: Mapping[str, Feed] | None = None,
     **settings: Any,
 ) -> Model:
     """Load a model.
@@ -49,8 +54,10 @@ def load(
         card: a card, or where it lies; without it the one beside the file is taken, if there is one.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: threads inside one onnxruntime forward; None leaves it to onnxruntime.
+        feeds: inputs to bind to constants, by name: a number, lists of them, an array or a ``.npy`` file.
         settings: single card settings: ``mean``, ``std``, ``layout``, ``size``, ``range``,
-            ``channels``, ``labels``, ``scores``, ``resize``, ``crop``, ``interpolation``.
+            ``channels``, ``labels``, ``scores``, ``resize``, ``crop``, ``interpolation``, ``kind``,
+            ``name`` (of the input), ``rate``, ``pad``, ``vocabulary``.
 
     Raises:
         ModelFileError: the file cannot be read.
@@ -58,12 +65,20 @@ def load(
         CardError: the card is malformed.
     """
     file = catalogue.locate(fspath(path))
-    graph, digest = load_graph(file)
     if card is None:
         chosen = Card.beside(file) or Card()
     else:
         chosen = card if isinstance(card, Card) else Card.load(Path(card))
-    return Model(graph, chosen.override(settings), file, digest, device, threads)
+    chosen = chosen.override(settings)
+    bound = {**chosen.feeds, **(feeds or {})}
+    graph, digest = load_graph(file, bound)
+    model = Model(graph, chosen, file, digest, device, threads)
+    if chosen.input.size is not None and any(node.op == "If" for node in graph.nodes):
+        source = model.source  # at a size that is said, conditions on sizes are decided
+        sizes = dict(zip(source.spatial, chosen.input.size, strict=False))
+        graph, digest = load_graph(file, bound, {source.name: sizes})
+        model = Model(graph, chosen, file, digest, device, threads)
+    return model
 
 
 class Model:
@@ -87,6 +102,7 @@ class Model:
         self.threads = threads
         self._torch: dict[str, TorchGraph] = {}
         self._certificates: dict[int, Certificate] = {}
+        self._batching: Batching | None = None
 
     def __repr__(self) -> str:
         return f"<Model {self.name}: {len(self.layers)} layers>"
@@ -103,7 +119,8 @@ class Model:
         Raises:
             UnsupportedError: there is none.
         """
-        return find_source(self.graph, self.card.input.layout)
+        given = self.card.input
+        return find_source(self.graph, given.layout, given.name, given.kind)
 
     @cached_property
     def layers(self) -> Layers:
@@ -116,7 +133,7 @@ class Model:
             source.name,
             source.channel,
             source.spatial,
-            source.numbers(size if len(source.spatial) == 2 else None),
+            source.numbers(size),
         )
 
     def __getitem__(self, name: str) -> Layer:
@@ -150,7 +167,13 @@ class Model:
     @cached_property
     def runner(self) -> Runner:
         """onnxruntime on this model: values only."""
-        return Runner(self.graph, self.device, self.threads)
+        return Runner(
+            self.graph,
+            self.device,
+            self.threads,
+            self.source.name,
+            together=lambda: self.batching().together,
+        )
 
     @property
     def torch(self) -> TorchGraph:
@@ -178,7 +201,7 @@ class Model:
         """A context with taps and a rule on the PyTorch graph; layers go by name or alias."""
         from convlens.instrument.session import Session
 
-        return Session(self.instrument(dtype), rule, self.value_name)
+        return Session(self.instrument(dtype), rule, self.value_name, self.source.name)
 
     def value_name(self, name: str) -> str:
         """The ONNX value name for an alias; a name that is no alias comes back as it is."""
@@ -198,6 +221,17 @@ class Model:
             self._certificates[seed] = certificate_of(self, seed)
         return self._certificates[seed]
 
+    def batching(self) -> Batching:
+        """Whether several images may share a forward, and why not where they may not; cached.
+
+        Raises:
+            UnsupportedError: the model cannot be run, or the graph that was read does not compute what
+                the file does.
+        """
+        if self._batching is None:
+            self._batching = batching_of(self)
+        return self._batching
+
     def images(self, given: Inputs) -> Images:
         """A batch, from arrays as the model takes them, or from photos through the card.
 
@@ -209,11 +243,19 @@ class Model:
             UsageError: an array of the wrong shape, or nothing at all.
             ImageError: a photo cannot be decoded.
         """
-        return inputs.batch(given, self.source, lambda: self.preprocess)
+        return inputs.batch(given, self.source, lambda: self.preprocess, self.card)
 
     def readable(self, paths: Sequence[Path]) -> tuple[Images | None, list[tuple[Path, str]]]:
-        """The photos that can be decoded as one batch, and the others with the reason."""
-        return inputs.readable(paths, self.preprocess)
+        """The files that can be read as one batch, and the others with the reason."""
+        return inputs.readable(paths, self.source, lambda: self.preprocess, self.card)
+
+    def input_words(self, photos: bool = True) -> str:
+        """How inputs go in, for people; ``photos`` says whether pictures do, or arrays as they are.
+
+        Raises:
+            CardError: photos go in, and the card does not say how.
+        """
+        return inputs.words(self.source, lambda: self.preprocess, self.card, photos)
 
     def target(self, spec: Spec) -> Target:
         """A target on this model. See :mod:`convlens.targets` for what can be typed."""
@@ -225,7 +267,7 @@ class Model:
         Raises:
             UsageError: the model has no class scores.
         """
-        classes = need_classes(self.classes, self.layers, "probabilities asked for, but")
+        classes = need_classes(self.classes, self.layers, "probabilities asked for, but", self.graph.outputs)
         feeds = {self.source.name: images.array}
         return classes.probabilities(self.runner.run(feeds, [classes.name], batch_size)[classes.name])
 
@@ -264,8 +306,7 @@ class Model:
         if technique.images and images is None:
             raise UsageError(f"{method} needs images; expected at least one")
         if len(self.graph.inputs) > 1:
-            names = ", ".join(value.name for value in self.graph.inputs)
-            raise UnsupportedError(f"the model has several inputs ({names}); methods take models with one")
+            raise UnsupportedError(bind.advice([value.name for value in self.graph.inputs], self.source.name))
         batch = self.images(images) if technique.images and images is not None else _no_images()
         goal = self._goal(technique, target, batch, batch_size)
         certificate = self.certificate()
@@ -277,6 +318,8 @@ class Model:
         job = Job(self, settings, batch, goal, batch_size, seed, progress or (lambda _share: None))
         result = technique.run(job)
         how = self._how(settings, goal, seed, certificate, allow_uncertified)
+        if technique.gradients and (estimated := straight_through(self.graph)):
+            how["gradients"] = estimated
         return replace(result, how={**how, **result.how})
 
     def attribute(self, x: Inputs, target: Spec = None, method: str = "saliency", **options: Any) -> Result:
@@ -287,7 +330,8 @@ class Model:
         self, technique: registry.Method[Any], spec: Spec, batch: Images, batch_size: int
     ) -> Target | None:
         if technique.classes:
-            need_classes(self.classes, self.layers, f"{technique.name} ranks classes, but")
+            lead = f"{technique.name} ranks classes, but"
+            need_classes(self.classes, self.layers, lead, self.graph.outputs)
         if not technique.target:
             if spec is not None:
                 raise UsageError(f"{technique.name} takes no target")
@@ -309,6 +353,7 @@ class Model:
     ) -> dict[str, Any]:
         return {
             "model": {"name": self.name, "file": self.path.name, "sha256": self.sha256},
+            "feeds": bind.record(self.graph.bound),
             "parameters": settings.model_dump(),
             "target": None
             if goal is None
@@ -322,6 +367,7 @@ class Model:
             "seed": seed,
             "device": {"onnxruntime": self.runner.device, "torch": self.runner.device},
             "certificate": certificate.summary(),
+            "batches": self.batching().words(),
             "allow_uncertified": allow_uncertified,
             "versions": cache.versions(),
         }

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from convlens.cards import Card
 from convlens.errors import CardError, UnsupportedError
-from convlens.graph.source import Source
+from convlens.graph.layers import shape_text
+from convlens.graph.source import KINDS, Source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,7 @@ class Preprocess:
     crop: float
     interpolation: str
     dtype: str
+    told: str = ""
 
     def view(self, image: Image.Image) -> NDArray[np.uint8]:
         """What the model gets to see of ``image``: height x width x 3 (or 1), RGB, 8 bits."""
@@ -65,6 +67,8 @@ class Preprocess:
         x = (x - np.asarray(self.mean)) / np.asarray(self.std)
         if self.layout == "NCHW":
             x = np.moveaxis(x, -1, 1)
+        elif self.layout == "NHW":
+            x = x[..., 0]
         if self.dtype == "uint8":
             return np.ascontiguousarray(np.clip(np.rint(x), 0, 255).astype(np.uint8))
         return np.ascontiguousarray(x.astype(np.float16 if self.dtype == "float16" else np.float32))
@@ -82,7 +86,8 @@ class Preprocess:
         return (
             f"{fit[0].upper()}{fit[1:]} ({self.interpolation}); colours go in as {colours}; pixels "
             f"0 to 255 become {self.low:g} to {self.high:g}, less {_numbers(self.mean)}, divided by "
-            f"{_numbers(self.std)}; axes in the order {self.layout}."
+            f"{_numbers(self.std)}; axes in the order {self.layout}"
+            f"{f' ({self.told})' if self.told else ''}."
         )
 
 
@@ -96,10 +101,10 @@ def complete(card: Card, source: Source) -> Preprocess:
     """
     given = card.input
     if not source.image:
-        shape = "x".join(str(dim) for dim in source.shape or ())
+        files = {"signal": ".wav or .npy", "tokens": ".txt or .npy"}.get(source.kind, ".npy or .npz")
         raise UnsupportedError(
-            f"input {source.name!r} ({shape}) takes no photo; expected 1 or 3 channels and two spatial "
-            "axes - from Python, arrays can be passed as they are"
+            f"input {source.name!r} ({shape_text(source.shape)}) takes no photo but {KINDS[source.kind]}; "
+            f"give {files} files, from Python arrays"
         )
     ready = source.dtype == "uint8"
     if not ready and given.range is None and (given.mean is None or given.std is None):
@@ -110,7 +115,7 @@ def complete(card: Card, source: Source) -> Preprocess:
             "0.225] (the numbers it was trained with), or give --mean and --std, or --range 0,1 where "
             "there are none"
         )
-    count = source.channels or (1 if given.channels == "GRAY" else 3)
+    count = source.channels or (1 if given.channels == "GRAY" or source.channel < 0 else 3)
     channels = given.channels or {1: "GRAY", 3: "RGB"}.get(count)
     expected = 1 if channels == "GRAY" else 3
     if channels is None or count != expected:
@@ -146,11 +151,13 @@ def complete(card: Card, source: Source) -> Preprocess:
                 "expected range = [0, 255] and neither mean nor std"
             )
     own = source.size
+    if given.size is not None and len(given.size) != 2:
+        raise CardError(f"size has {len(given.size)} numbers; a photo takes height and width")
     size = tuple(o if o is not None else (given.size or (None, None))[i] for i, o in enumerate(own))
     if given.size is not None and size != given.size:
         raise CardError(
-            f"size {given.size[0]} x {given.size[1]} does not fit the model, whose input is fixed at "
-            f"{size[0]} x {size[1]}"
+            f"size {' x '.join(map(str, given.size))} does not fit the model, whose input is fixed at "
+            f"{' x '.join(map(str, size))}"
         )
     if size[0] is None or size[1] is None:
         raise CardError(
@@ -168,6 +175,7 @@ def complete(card: Card, source: Source) -> Preprocess:
         crop=given.crop,
         interpolation=given.interpolation,
         dtype=source.dtype or "float32",
+        told=source.why,
     )
 
 

@@ -15,6 +15,7 @@ image at hand. Nothing at all means the class that the model predicts, image by 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -126,12 +127,13 @@ def resolve(spec: Spec, graph: Graph, layers: Layers, classes: Classes | None) -
     if callable(spec):
         return Target("callable", "", getattr(spec, "__name__", "function"), function=spec)
     if spec is None:
-        known = need_classes(classes, layers, "no target given and")
+        known = need_classes(classes, layers, "no target given and", graph.outputs)
         return Target("predicted", known.logits, "the predicted class")
     if not isinstance(spec, (int, np.integer, str)):
         raise TargetError(f"{spec!r} is no target; expected a class index, a text, a Target or a function")
     if isinstance(spec, (int, np.integer)) or re.fullmatch(r"-?\d+", spec.strip()):
-        return _by_index(int(spec), need_classes(classes, layers, f"class {spec} asked for, but"))
+        lead = f"class {spec} asked for, but"
+        return _by_index(int(spec), need_classes(classes, layers, lead, graph.outputs))
     assert isinstance(spec, str)
     text = spec.strip().strip("\"'")
     labelled = _by_label(text, classes)
@@ -154,19 +156,62 @@ def resolve(spec: Spec, graph: Graph, layers: Layers, classes: Classes | None) -
     raise TargetError(f"no {what} called {text!r}{nearest(text, options)}")
 
 
-def need_classes(classes: Classes | None, layers: Layers, lead: str) -> Classes:
+def need_classes(classes: Classes | None, layers: Layers, lead: str, outputs: Sequence[str] = ()) -> Classes:
     """The class output of a model that must have one.
 
     Raises:
         TargetError: it has none; ``lead`` says what for, and the message what to name instead.
     """
     if classes is None:
-        last = layers[-1]
+        ends = [layer for layer in map(layers.get, outputs) if layer is not None] or [layers[-1]]
+        shapes = ", ".join(f"{layer.alias!r} is {shape_text(layer.shape)}" for layer in ends[:3])
+        texts = " or ".join(map(shlex.quote, suggestions(layers, outputs)))
         raise TargetError(
-            f"{lead} the model has no class scores (output {last.alias!r} is {shape_text(last.shape)}); "
-            f"name a layer or channel instead, e.g. --target {last.alias}:0"
+            f"{lead} the model has no class scores (output {shapes}); what takes a target can explain "
+            f"something else, e.g. --target {texts}"
         )
     return classes
+
+
+def suggestions(layers: Layers, outputs: Sequence[str], count: int = 3) -> list[str]:
+    """Targets that fit this model, as they are typed: cells of its outputs, by their shapes."""
+    ends = [layer for layer in map(layers.get, outputs) if layer is not None] or [layers[-1]]
+    first = layers[0].shape
+    rows = first[0] if first else None
+    usable = [layer for layer in ends if layer.shape and layer.shape[0] == rows]  # one row an input
+    if not usable:
+        known = [layer for layer in layers if layer.shape and len(layer.shape) > 1 and layer.shape[0] == rows]
+        return [f"{(known or ends)[-1].alias}:0"]
+    return list(dict.fromkeys(map(_suggestion, usable)))[:count]
+
+
+def _suggestion(layer: Layer) -> str:
+    """A text for one output: the strongest cell of a map, the best of many boxes, one of many scores."""
+    shape = layer.shape or ()
+    middle = [dim // 2 if isinstance(dim, int) else 0 for dim in shape]
+    if len(shape) >= 4:  # maps: heat, segments, planes
+        return f"{layer.alias}[0,{min(1, 2 * middle[1])}].max"
+    if len(shape) == 3:  # boxes or a sequence: the numbers of each along the shorter axis
+        known = [dim if isinstance(dim, int) else 1 << 30 for dim in shape]
+        place = 4 if min(known[1:]) > 4 else 0
+        return f"{layer.alias}[0,:,{place}].max" if known[2] <= known[1] else f"{layer.alias}[0,{place}].max"
+    if len(shape) == 2:
+        return f"{layer.alias}[0,{middle[1]}]"
+    return layer.alias
+
+
+def check_rows(name: str, shape: Sequence[int], count: int) -> None:
+    """Refuse a value that has not one row an image, such as time x batch x classes.
+
+    Raises:
+        TargetError: its first axis is not the batch.
+    """
+    if not shape or shape[0] != count:
+        raise TargetError(
+            f"{name!r} is {' x '.join(map(str, shape)) or 'one number'} for {count} input"
+            f"{'' if count == 1 else 's'}: its first axis is not the batch, so inputs cannot be told apart; "
+            "choose a value before its axes are exchanged"
+        )
 
 
 def _by_index(index: int, classes: Classes) -> Target:

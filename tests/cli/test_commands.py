@@ -170,9 +170,9 @@ def test_the_installed_command() -> None:
     program = Path(sys.executable).with_name("convlens")
     if not program.exists():
         pytest.skip("the package is not installed")
-    done = subprocess.run([program, "predct"], capture_output=True, text=True, check=False)
+    done = subprocess.run([program, "salency"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (USAGE, "")
-    assert done.stderr == "convlens: no command 'predct'; nearest: 'predict'\n"
+    assert done.stderr == "convlens: no command 'salency'; nearest: 'saliency'\n"
 
 
 # Jobs
@@ -530,15 +530,10 @@ def test_a_model_of_tokens(shell: Shell, photos: list[Path], tmp_path: Path) -> 
     table = {"table": np.random.default_rng(0).normal(size=(50, 8))}
     path = tmp_path / "tokens.onnx"
     onnx.save(tiny.model_of(nodes, ["N", 16], "y", table, TensorProto.INT64), path)
-    for words in (
-        ["layers"],
-        ["predict", photos[0]],
-        ["saliency", photos[0]],
-        ["audit", photos[0], "-o", "out"],
-    ):
-        said = shell.refused(MODEL, words[0], path, *words[1:])
-        assert "no image-like input" in said
-        assert "int64" in said
+    assert "N x 16 int64, is taken as a sequence of tokens" in shell("layers", path).out
+    for words in (["predict"], ["saliency"], ["audit", "-o", "out"]):
+        said = shell.refused(MODEL, words[0], path, photos[0], *words[1:])
+        assert "takes no photo but a sequence of tokens; give .txt or .npy files" in said
     assert list(Path().iterdir()) == []
 
 

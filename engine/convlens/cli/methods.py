@@ -92,6 +92,7 @@ def _strip_none(annotation: Any) -> Any:
 
 
 def _run(method: Method[Any], options: dict[str, Any]) -> int:
+    from convlens.files import taken
     from convlens.images import expand
 
     as_json, overwrite = options.pop("as_json"), options.pop("overwrite")
@@ -100,9 +101,10 @@ def _run(method: Method[Any], options: dict[str, Any]) -> int:
         output = Path(f"convlens-{method.name}")
     if output is not None:
         check_folder(output, overwrite)
-    paths = expand(options.pop("images")) if method.images else []
+    given = options.pop("images", ())
     target = options.pop("target", None)
     model = take_model(options)
+    paths = expand(given, taken(model.source)) if method.images else []
     if target is not None:
         target = model.target(target)
     batch, unread = model.readable(paths) if paths else (None, [])

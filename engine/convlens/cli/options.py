@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
+
+from convlens.forms import Kind, Layout
+
+KINDS = list(get_args(Kind))
+LAYOUTS = list(get_args(Layout))
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -16,6 +21,9 @@ CARD_SETTINGS = (
     "range",
     "size",
     "layout",
+    "kind",
+    "name",
+    "rate",
     "channels",
     "labels",
     "scores",
@@ -50,6 +58,36 @@ class Numbers(click.ParamType[Any]):
         return found
 
 
+class Feed(click.ParamType[Any]):
+    """An input's name and what it is bound to."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The pair ``("sr", 16000)`` from ``sr=16000``; lists and file names likewise."""
+        if isinstance(value, tuple):
+            return value
+        name, sign, text = value.partition("=")
+        if not sign or not name or not text:
+            self.fail(f"{value!r} is not NAME=VALUE", param, ctx)
+        if text.endswith(".npy"):
+            return name, text
+        try:
+            numbers = [_number(part) for part in text.split(",")]
+        except ValueError:
+            self.fail(
+                f"{value!r}: expected a number, numbers with commas between, or a .npy file", param, ctx
+            )
+        return name, numbers if len(numbers) > 1 else numbers[0]
+
+
+def _number(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
 def model_options(command: F) -> F:
     """MODEL, the card and its single settings, and the device."""
     for option in reversed(
@@ -62,9 +100,21 @@ def model_options(command: F) -> F:
             click.option("--std", type=Numbers(), help="pixels are divided by it, after --mean"),
             click.option("--range", type=Numbers(2), help="what pixels 0 and 255 become first (0,1)"),
             click.option(
-                "--size", type=Numbers(1, 2, whole=True), help="height,width in pixels, or one side"
+                "--size",
+                type=Numbers(1, 2, 3, whole=True),
+                help="height,width in pixels, or one side; else a length for each spatial axis",
             ),
-            click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="order of the input's axes"),
+            click.option(
+                "--layout", type=click.Choice(LAYOUTS), metavar="AXES", help="order of the input's axes"
+            ),
+            click.option(
+                "--kind",
+                type=click.Choice(KINDS),
+                metavar="KIND",
+                help=f"what the input holds: {', '.join(KINDS)}",
+            ),
+            click.option("--input-name", "name", help="the input that is explained"),
+            click.option("--rate", type=float, help="of a signal: samples per second"),
             click.option("--channels", type=click.Choice(["RGB", "BGR", "GRAY"]), help="order of colours"),
             click.option("--labels", type=click.Path(path_type=Path), help="class names, JSON or text"),
             click.option(
@@ -89,6 +139,13 @@ def model_options(command: F) -> F:
                 help="where the model runs",
             ),
             click.option("--threads", type=click.IntRange(1), help="threads inside one forward"),
+            click.option(
+                "--feed",
+                "feeds",
+                type=Feed(),
+                multiple=True,
+                help="bind an input: a number, numbers with commas between them, or a .npy file; repeatable",
+            ),
         ]
     ):
         command = option(command)
@@ -145,5 +202,6 @@ def take_model(options: dict[str, Any]) -> Any:
         card=options.pop("card"),
         device=options.pop("device"),
         threads=options.pop("threads"),
+        feeds=dict(options.pop("feeds")),
         **settings,
     )

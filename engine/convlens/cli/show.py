@@ -66,6 +66,15 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         raise OutputError(f"{folder}: is not empty and was left as it is; choose another, or --overwrite")
 
 
+def warn_of_weights(model: Any) -> None:
+    """Say on stderr what is wrong with the weights."""
+    from convlens.graph.unsound import unsound_words
+
+    words = unsound_words(model.graph)
+    if words is not None:
+        click.echo(f"convlens: {words}", err=True)
+
+
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[float], None]]:
     """A bar on stderr that is moved by calling it with the share that is done; none off a terminal."""

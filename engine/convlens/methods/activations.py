@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from convlens.registry import Field, Finding, Job, Method, Paper, Parameters, Step, register
 from convlens.results import Result
+from convlens.shown import shown
 
 if TYPE_CHECKING:
     from convlens.graph.layers import Layer
@@ -65,7 +66,7 @@ class Activations(Method[ActivationsParameters]):
             images=job.images.names,
             views=job.images.views,
             rows=rows,
-            hints={"layer": layer.alias, "own_scale": job.parameters.each},
+            hints={"layer": layer.alias, "own_scale": job.parameters.each, **shown(job)},
         )
 
     def plan(self, model: Model) -> Sequence[Step]:
@@ -87,7 +88,8 @@ class Activations(Method[ActivationsParameters]):
         count, layer = result.arrays["maximum"].shape[1], result.hints["layer"]
         if len(result.images) < 2 or len(silent) < 0.1 * count:
             return ()
-        text = f"{len(silent)} of {count} channels of {layer} stay silent on all {len(result.images)} photos."
+        noun = "inputs" if "input" in result.hints else "photos"
+        text = f"{len(silent)} of {count} channels of {layer} stay silent on all {len(result.images)} {noun}."
         evidence = f"their largest activation is zero; first ones: {', '.join(map(str, silent[:6]))}"
         return (Finding("note", text, evidence),)
 

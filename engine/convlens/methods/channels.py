@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Literal
 from convlens.errors import LayerError
 from convlens.registry import Field, Job, Method, Paper, Parameters, Step, register
 from convlens.results import Result
+from convlens.shown import UNITS, given_arrays, given_units, shown, words_of
 
 if TYPE_CHECKING:
     from convlens.graph.layers import Layer
     from convlens.model import Model
+
+
+_OPEN = 224  # the length that an open axis is taken to have
 
 
 class ChannelsParameters(Parameters):
@@ -36,7 +40,9 @@ class Channels(Method[ChannelsParameters]):
     starts before it, and units of equal activation are ranked by their value there: units that a
     ReLU6 has saturated, whose own gradient is zero, still show what excites them. ``channel``,
     ``value`` (the activation), ``before`` (its value before the rectifier) and ``position`` say which
-    unit it is, ``boxes`` which part of the input it sees (top, left, bottom, right, in pixels).
+    unit it is, ``boxes`` which part of the input it sees (top, left, bottom, right, in pixels; of a
+    signal 0, first, 1, after; of a volume three starts, then three ends). Of tokens, ``signal`` is what
+    arrives at their embedding.
     """
 
     name = "channels"
@@ -54,6 +60,7 @@ class Channels(Method[ChannelsParameters]):
         """One forward for the values, then one backward for each of the chosen units."""
         import numpy as np
 
+        from convlens.graph.explained import explained_at
         from convlens.instrument.gradients import unit_gradients
         from convlens.pictures.colour import number
 
@@ -86,15 +93,15 @@ class Channels(Method[ChannelsParameters]):
             job.parameters.rule,
             job.batch_size,
             job.advance,
-        ).reshape(len(array), top, *array.shape[1:])
+        )
+        signal = signal.reshape(len(array), top, *signal.shape[1:])
         extent = [array.shape[axis] for axis in model.source.spatial]
-        assert layer.field is not None
-        boxes = np.zeros((len(array), top, 4), np.int64)
+        boxes = np.zeros((len(array), top, 2 * max(2, len(extent))), np.int64)
         for i in range(len(array)):
             for k in range(top):
-                spans = layer.field.box(position[i, k].tolist(), extent)
-                (t, b), (le, r) = spans if len(spans) == 2 else ((0, 1), spans[0])
-                boxes[i, k] = t, le, b, r
+                spans = _seen(layer, axis, position[i, k].tolist(), extent)
+                spans = ((0, 1), *spans) if len(spans) == 1 else spans
+                boxes[i, k] = [*(first for first, _ in spans), *(after for _, after in spans)]
         rows = tuple(
             {
                 "image": name,
@@ -118,6 +125,7 @@ class Channels(Method[ChannelsParameters]):
                 "before": drive,
                 "position": position,
                 "boxes": boxes,
+                **given_arrays(job),
             },
             units={
                 "signal": "signal at the input",
@@ -125,7 +133,8 @@ class Channels(Method[ChannelsParameters]):
                 "before": "activation before the rectifier",
                 "channel": "index",
                 "position": "index along the layer's spatial axes",
-                "boxes": "pixels",
+                "boxes": UNITS.get(model.source.kind, "pixels"),
+                **given_units(job),
             },
             images=job.images.names,
             views=job.images.views,
@@ -133,22 +142,31 @@ class Channels(Method[ChannelsParameters]):
             hints={
                 "layout": model.source.layout,
                 "channels": model.colours,
+                **shown(job),
                 "each": [
-                    {"labels": [f"{channel[i, k]}: {number(float(strength[i, k]))}" for k in range(top)]}
+                    {
+                        "labels": [f"{channel[i, k]}: {number(float(strength[i, k]))}" for k in range(top)],
+                        **words_of(job, i),
+                    }
                     for i in range(len(array))
                 ],
                 "title": f"strongest channels of {layer.alias} ({job.parameters.rule})",
             },
+            how={"explained_at": explained_at(model.graph, model.source).words()},
         )
 
     def plan(self, model: Model) -> Sequence[Step]:
         """One step, at the layer that is chosen by default."""
-        if not model.source.image or not model.layers.placed():
+        if not model.source.spatial or not model.layers.placed():
             return ()
-        text = (
-            "The channels that each photo excites most. Above: the part of the photo that the strongest unit "
-            "sees. Below: what in it excites the unit. The number is the channel and its activation."
+        what = "photo" if model.source.image else "input"
+        where = (
+            "Above: the part of the photo that the strongest unit sees. Below: what in it excites the unit."
         )
+        if not model.source.image:
+            where = "The box is what the strongest unit sees, the colours are what in it excites the unit."
+        number = "The number is the channel and its activation."
+        text = f"The channels that each {what} excites most. {where} {number}"
         return (Step("What its strongest channels react to", 60, "strongest channels", {}, text),)
 
 
@@ -164,7 +182,7 @@ def _layer(model: Model, name: str | None) -> Layer:
     known = model.layers.placed()
     if not known:
         raise LayerError("the model has no layer whose units have a place in the image")
-    size = [s or 224 for s in model.source.size]
+    size = [s or _OPEN for s in model.source.size]
     partial = [
         layer
         for layer in known
@@ -180,6 +198,19 @@ def _before_rectifier(model: Model, layer: Layer) -> Layer:
     rectifier = find_rectifiers(model.graph).get(layer.name)
     source = model.layers.get(rectifier.source) if rectifier is not None else None
     return source if source is not None and source.spatial_axes == layer.spatial_axes else layer
+
+
+def _seen(
+    layer: Layer, channel_axis: int, position: Sequence[int], extent: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """What the unit at ``position`` sees along each of the input's axes; all of it where that is not known.
+
+    A position counts every axis of the layer but batch and channels, also one that an exporter put in.
+    """
+    rest = [axis for axis in range(1, len(position) + 2) if axis != channel_axis]
+    if layer.field is None or len(layer.spatial_axes) != len(extent):
+        return tuple((0, size) for size in extent)
+    return layer.field.box([position[rest.index(axis)] for axis in layer.spatial_axes], extent)
 
 
 def _order(channel_axis: int, rank: int) -> list[int]:

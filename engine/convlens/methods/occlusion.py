@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from convlens.errors import ParameterError
-from convlens.registry import Field, Finding, Images, Job, Method, Paper, Parameters, Step, register
+from convlens.hiding import Fill, Lengths, default_fill, filling, plain_sizes, sizes_text, steps
+from convlens.registry import Field, Finding, Job, Method, Paper, Parameters, Step, register
 from convlens.results import Result
+from convlens.shown import UNITS, given_arrays, given_units, shown, words_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,28 +18,27 @@ if TYPE_CHECKING:
     from convlens.targets import Target
 
 _LISTED = 3  # places listed in each direction
-_AXES = ("rows", "columns", "slices")
-_PIXELS = {"0": 0.0, "255": 255.0, "grey": 127.5}
 
 
 class OcclusionParameters(Parameters):
     """What ``occlusion`` can be told."""
 
-    patch: int | None = Field(
+    patch: Lengths = Field(
         None,
-        ge=1,
-        description="side of the hidden square; a seventh of the shorter side by default",
-        json_schema_extra={"unit": "pixels"},
+        description="side of the hidden patch, or one an axis like 4,8; a seventh of the shorter side by "
+        "default, one token, point or feature at a time",
+        json_schema_extra={"unit": "pixels (samples, tokens, ...)"},
     )
-    stride: int | None = Field(
+    stride: Lengths = Field(
         None,
-        ge=1,
-        description="step from one position to the next; half the patch by default",
-        json_schema_extra={"unit": "pixels"},
+        description="step from one position to the next, or one an axis; half the patch by default",
+        json_schema_extra={"unit": "pixels (samples, tokens, ...)"},
     )
-    fill: Literal["grey", "0", "255", "mean", "blur"] = Field(
-        "grey",
-        description="what the patch is filled with: a pixel value, the mean colour, or the image blurred",
+    fill: Fill = Field(
+        None,
+        description="what the patch is filled with: grey, a number (of a photo a pixel value, of tokens an "
+        "id), mean (over space) or blur; by default grey for photos, mean for other images and volumes, "
+        "0 for signals, boards and vectors, the card's pad for tokens",
     )
 
 
@@ -51,6 +51,7 @@ class Occlusion(Method[OcclusionParameters]):
     cover a pixel: positive where hiding lowers the target, negative where hiding raises it.
     ``baseline`` is the target of the whole image. ``rows_at`` and ``columns_at`` are the first pixels
     of the positions. The last position of each axis is moved in so that the border is covered too.
+    Inputs that are no photos have the axes that they have: samples, frames, tokens, features.
     """
 
     name = "occlusion"
@@ -65,24 +66,25 @@ class Occlusion(Method[OcclusionParameters]):
         import numpy as np
 
         from convlens.runtime.patches import masked, positions, spread
+        from convlens.targets import check_rows
 
         assert job.target is not None
-        images, axes = job.images, job.model.source.spatial
+        images, source = job.images, job.model.source
+        axes = source.axes
         extent = [images.array.shape[axis] for axis in axes]
-        patch = job.parameters.patch or max(1, min(extent) // 7)
-        stride = job.parameters.stride or max(1, patch // 2)
-        if patch > min(extent):
-            raise ParameterError(
-                f"patch is {patch}; expected at most {min(extent)}, the input's shorter side"
-            )
+        patch, stride = steps(job.parameters.patch, job.parameters.stride, source, extent)
         starts = positions(extent, patch, stride)
         places = list(product(*starts))
-        fill = filling(job.model, images, job.parameters.fill, patch)
+        filler = job.parameters.fill or default_fill(job.model)
+        fill = filling(job.model, images, filler, patch)
         base, grids, drops = np.zeros(len(images)), [], []
         for index in range(len(images)):
             read, names = _reader(job.model, job.target.of(index))
             whole = {job.model.source.name: images.array[index : index + 1]}
-            base[index] = read(job.model.runner.run(whole, names))[0]
+            values = job.model.runner.run(whole, names)
+            for name, value in values.items():
+                check_rows(name, value.shape, 1)
+            base[index] = read(values)[0]
             found: list[NDArray[Any]] = []
             batches = masked(job.model.source.name, images.array[index], fill[index], axes, places, patch)
             for values in job.model.runner.stream(batches(job.batch_size), names):
@@ -93,7 +95,9 @@ class Occlusion(Method[OcclusionParameters]):
             grids.append(hidden.reshape([len(s) for s in starts]))
             drops.append(spread(base[index] - hidden, places, extent, patch))
         grid, drop = np.stack(grids), np.stack(drops)
-        at = {f"{name}_at": np.array(s) for name, s in zip(_AXES, starts, strict=False)}
+        at = {f"{name}_at": np.array(s) for name, s in zip(source.axis_names, starts, strict=True)}
+        unit = UNITS.get(source.kind, "pixels")
+        side, step = sizes_text(patch), sizes_text(stride)
         what = "probability" if job.target.kind in ("class", "predicted") else "score"
         rows = tuple(
             row
@@ -109,13 +113,25 @@ class Occlusion(Method[OcclusionParameters]):
                 "drop": drop,
                 "baseline": base,
                 **at,
+                **given_arrays(job),
             },
-            units={"map": what, "drop": f"{what} lost", "baseline": what, **dict.fromkeys(at, "pixels")},
+            units={
+                "map": what,
+                "drop": f"{what} lost",
+                "baseline": what,
+                **dict.fromkeys(at, unit),
+                **given_units(job),
+            },
             images=images.names,
             views=images.views,
             rows=rows,
             shared=tuple(at),
-            how={"patch": patch, "stride": stride, "positions": len(places)},
+            how={
+                "patch": plain_sizes(patch),
+                "stride": plain_sizes(stride),
+                "positions": len(places),
+                "fill": filler,
+            },
             hints={
                 "draw": [
                     {
@@ -125,11 +141,13 @@ class Occlusion(Method[OcclusionParameters]):
                     }
                 ],
                 "layout": "NCHW",
+                **shown(job),
                 "each": [
                     {
-                        "title": f"occlusion of {job.target.words(i)} (patch {patch}, stride {stride})",
-                        "short": f"{job.target.words(i)}; patch {patch}, stride {stride} pixels",
+                        "title": f"occlusion of {job.target.words(i)} (patch {side}, stride {step})",
+                        "short": f"{job.target.words(i)}; patch {side}, stride {step} {unit}",
                         "marks": _marks(rows, name),
+                        **words_of(job, i),
                     }
                     for i, name in enumerate(images.names)
                 ],
@@ -140,8 +158,15 @@ class Occlusion(Method[OcclusionParameters]):
         """Once, for the predicted class."""
         if model.classes is None:
             return ()
+        moved = {
+            "photo": "A grey square is moved over the photo.",
+            "signal": "A stretch of silence is moved along the signal.",
+            "tokens": "One token after the other is replaced by the one that stands for nothing.",
+            "board": "One point after the other is made empty.",
+            "vector": "One feature after the other is set to zero.",
+        }.get(model.source.kind, "A patch of the mean is moved over the input.")
         text = (
-            "A grey square is moved over the photo. Red: hiding this costs the class probability, so the "
+            f"{moved} Red: hiding this costs the class probability, so the "
             "model uses it. Blue: hiding this raises the probability, so the model is distracted by it. "
             "The boxes mark the largest fall and the largest rise."
         )
@@ -151,13 +176,14 @@ class Occlusion(Method[OcclusionParameters]):
         """Where the target hangs on, and where it is disturbed."""
         found = []
         extent = result.arrays["drop"].shape[1:]
+        axes = [key.removesuffix("_at") for key in result.shared]
         for index, name in enumerate(result.images):
             base = float(result.arrays["baseline"][index])
             rows = [row for row in result.rows if row["image"] == name]
             falls = [row for row in rows if row["effect"] == "falls"]
             rises = [row for row in rows if row["effect"] == "rises"]
             if falls and base > 0 and -falls[0]["change"] > 0.2 * base:
-                text = f"{name}: the decision hangs most on {_box_text(falls[0], extent)}."
+                text = f"{name}: the decision hangs most on {_box_text(falls[0], extent, axes)}."
                 evidence = f"hiding it takes the target from {base:.2f} to {falls[0]['value']:.2f}"
                 found.append(Finding("note", text, evidence, index))
             elif base > 0:
@@ -165,7 +191,7 @@ class Occlusion(Method[OcclusionParameters]):
                 largest = -falls[0]["change"] if falls else 0.0
                 found.append(Finding("note", text, f"largest fall {largest:.2f} of {base:.2f}", index))
             if rises and rises[0]["change"] > 0.1:
-                text = f"{name}: something at {_box_text(rises[0], extent)} speaks against the class."
+                text = f"{name}: something at {_box_text(rises[0], extent, axes)} speaks against the class."
                 evidence = f"hiding it raises the target from {base:.2f} to {rises[0]['value']:.2f}"
                 found.append(Finding("attention", text, evidence, index))
         return found
@@ -182,32 +208,15 @@ def _reader(
         name = classes.name
         return lambda values: np.asarray(classes.probabilities(values[name])[:, target.index]), [name]
     names = list(target.needs(model.graph.outputs))
-    return lambda values: np.asarray(target.score(values), dtype=np.float64), names
 
+    def read(values: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        return np.asarray(target.score(values), dtype=np.float64)
 
-def filling(model: Model, images: Images, fill: str, patch: int) -> NDArray[Any]:
-    """What patches are filled with, in the shape of the batch and in the model's own numbers.
-
-    Raises:
-        CardError: a pixel value is asked for and no card says what pixels become.
-    """
-    import numpy as np
-
-    from convlens.runtime.patches import as_input, blur
-
-    array, axes = images.array, model.source.spatial
-    if fill in _PIXELS:
-        channels = 1 if model.preprocess.channels == "GRAY" else 3
-        pixel = model.preprocess.array(np.full((1, 1, 1, channels), _PIXELS[fill]))
-        return np.broadcast_to(pixel.astype(array.dtype), array.shape)
-    if fill == "mean":
-        mean = array.mean(axis=axes, keepdims=True, dtype=np.float64)
-        return np.broadcast_to(as_input(mean, array.dtype), array.shape)
-    return as_input(blur(array, axes, patch / 2), array.dtype)
+    return read, names
 
 
 def _extremes(
-    name: str, base: float, grid: NDArray[Any], starts: Sequence[Sequence[int]], patch: int
+    name: str, base: float, grid: NDArray[Any], starts: Sequence[Sequence[int]], patch: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
     """The places where hiding lowers and raises the target most, none overlapping another."""
     import numpy as np
@@ -224,16 +233,21 @@ def _extremes(
             if len(chosen) == _LISTED or not (value < 0 if effect == "falls" else value > 0):
                 break
             place = tuple(starts[axis][i] for axis, i in enumerate(at))
-            if all(any(abs(a - b) >= patch for a, b in zip(place, o, strict=True)) for o in chosen):
+            if all(_apart(place, other, patch) for other in chosen):
                 chosen.append(place)
                 yield {
                     "image": name,
                     "effect": effect,
                     "from": list(place),
-                    "to": [start + patch for start in place],
+                    "to": [start + side for start, side in zip(place, patch, strict=True)],
                     "value": float(grid[at]),
                     "change": value,
                 }
+
+
+def _apart(one: Sequence[int], other: Sequence[int], patch: Sequence[int]) -> bool:
+    """Whether patches at two places do not overlap."""
+    return any(abs(a - b) >= side for a, b, side in zip(one, other, patch, strict=True))
 
 
 def _marks(rows: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
@@ -245,11 +259,12 @@ def _marks(rows: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]
     return [{"from": row["from"], "to": row["to"], "effect": effect} for effect, row in first.items()]
 
 
-def _box_text(row: Mapping[str, Any], extent: Sequence[int]) -> str:
-    axes = ("rows", "columns") if len(row["from"]) == 2 else ("samples",)
-    spans = list(zip(axes, row["from"], row["to"], strict=False))
-    exact = ", ".join(f"{axis} {a} to {b - 1}" for axis, a, b in spans)
-    if len(spans) != 2:
+def _box_text(row: Mapping[str, Any], extent: Sequence[int], axes: Sequence[str]) -> str:
+    spans = list(zip(axes, row["from"], row["to"], strict=True))
+    exact = ", ".join(
+        f"{axis.removesuffix('s')} {a}" if b == a + 1 else f"{axis} {a} to {b - 1}" for axis, a, b in spans
+    )
+    if list(axes) != ["rows", "columns"]:
         return exact
     thirds = [min(2, int(1.5 * (a + b) / size)) for (_, a, b), size in zip(spans, extent, strict=True)]
     where = f"{('upper', 'middle', 'lower')[thirds[0]]} {('left', 'centre', 'right')[thirds[1]]}"

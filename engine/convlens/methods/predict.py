@@ -80,7 +80,8 @@ class Predict(Method[PredictParameters]):
         """One step, where there are classes."""
         if model.classes is None:
             return ()
-        text = "The most probable classes of each photo, as the model itself ranks them."
+        what = "photo" if model.source.image else "input"
+        text = f"The most probable classes of each {what}, as the model itself ranks them."
         return (Step("What it says", 20, "predictions", {}, text),)
 
     def findings(self, result: Result) -> Sequence[Finding]:

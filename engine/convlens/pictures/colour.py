@@ -10,6 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAPS = {"signed": "vik", "strength": "lipari", "activation": "lipari"}
+PALE = {"pale signed": True, "pale": False}
+"""Scales that are near white at zero, so that ink can be read on them, and whether they are signed."""
+
+_PAPER = 248.0
+_HUE = 0.81  # where in vik the ends of a pale scale lie: clear, and light enough for ink
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,15 @@ class Scale:
     high: float
     label: str
     colours: str = "strength"
+
+    @property
+    def signed(self) -> bool:
+        """Whether it runs to both sides of zero."""
+        return self.colours.endswith("signed")
+
+    def pale(self) -> Scale:
+        """The same scale in colours on which ink can be read."""
+        return Scale(self.low, self.high, self.label, "pale signed" if self.signed else "pale")
 
     def ends(self) -> tuple[str, str]:
         """The two ends as text."""
@@ -54,7 +68,8 @@ def paint(values: NDArray[Any], scale: Scale) -> NDArray[np.uint8]:
         scale.high - scale.low
     )
     index = np.clip(np.rint(share * 255), 0, 255).astype(np.uint8)
-    painted = table(MAPS[scale.colours])[index]
+    colours = pale(PALE[scale.colours]) if scale.colours in PALE else table(MAPS[scale.colours])
+    painted = colours[index]
     painted[~finite] = 128
     return np.asarray(painted, dtype=np.uint8)
 
@@ -66,6 +81,16 @@ def table(name: str) -> NDArray[np.uint8]:
 
     colours = getattr(cm, name)(np.arange(256))[:, :3]
     return np.asarray(np.rint(colours * 255), dtype=np.uint8)
+
+
+@cache
+def pale(signed: bool) -> NDArray[np.uint8]:
+    """256 colours from near white at zero to the hue of vik's ends, to both sides where signed."""
+    share = np.linspace(-1.0 if signed else 0.0, 1.0, 256)
+    strength = 0.85 * np.abs(share)[:, None] ** 0.8
+    vik = table(MAPS["signed"]).astype(np.float64)
+    ends = np.where(share[:, None] < 0, vik[round(255 * (1 - _HUE))], vik[round(255 * _HUE)])
+    return np.asarray(np.rint(_PAPER * (1 - strength) + ends * strength), dtype=np.uint8)
 
 
 def css(scale: Scale, stops: int = 16) -> str:

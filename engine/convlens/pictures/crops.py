@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from convlens.pictures.colour import as_colour
+from convlens.pictures.colour import Scale, as_colour
 from convlens.pictures.layout import channels_last, photo, sheet
 from convlens.pictures.picture import Picture, slug
+from convlens.pictures.scenes import reduced, scene
 
 if TYPE_CHECKING:
     from convlens.results import Result
@@ -25,8 +26,11 @@ _TILE = 112
 def draw(result: Result) -> Iterator[Picture]:
     """One sheet an image: photo patches above, what the units react to below.
 
-    Inputs without rows and columns have no parts to cut out, and no sheet.
+    Inputs that are no photos are drawn whole, once a unit, with a box around what it sees.
     """
+    if "input" in result.hints:
+        yield from _whole(result)
+        return
     if result.array.ndim != 5:
         return
     layout, colours = result.hints.get("layout", "NCHW"), result.hints.get("channels", "RGB")
@@ -55,6 +59,35 @@ def draw(result: Result) -> Iterator[Picture]:
             index,
             title,
         )
+
+
+def _whole(result: Result) -> Iterator[Picture]:
+    """A column of inputs, one a unit: the signal in colours, a box around what the unit sees."""
+    info, title = result.hints["input"], result.hints["title"]
+    count = len(info["spatial"])
+    for index, name in enumerate(result.images):
+        own = result.hints["each"][index]
+        given = result.arrays["input"][index]
+        tiles = []
+        values = [reduced(signal.astype(np.float64), info, "signed") for signal in result.array[index]]
+        scale = Scale(-1.0, 1.0, "signal at the input, each by its own largest", "pale signed")
+        for unit, found in enumerate(values):
+            numbers = result.arrays["boxes"][index, unit].tolist()
+            half = len(numbers) // 2
+            box = {"from": numbers[half - count : half], "to": numbers[2 * half - count :], "effect": "rises"}
+            top = np.where(np.isfinite(found), np.abs(found), 0.0).max() or 1.0
+            words = {**own, "marks": [box]}
+            tiles.append(scene(info, found / top, given, scale, words, small=True))
+        side = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
+        padded = []
+        for tile in tiles:
+            page = Image.new("RGB", side, "white")
+            page.paste(tile, (0, 0))
+            padded.append(page)
+        columns = max(1, min(len(tiles), 720 // side[0]))
+        alt = f"{title} for {name}: {', '.join(own['labels'])}."
+        image = sheet(padded, columns, labels=own["labels"], gap=8)
+        yield Picture(slug(name.rsplit(".", 1)[0]), image, f"{title}, {name}", alt, scale, index, title, True)
 
 
 def _tile(image: Image.Image) -> Image.Image:

@@ -28,7 +28,7 @@ def draw(result: Result) -> Iterator[Picture]:
     if weights.ndim == 5:
         weights = weights[:, :, weights.shape[2] // 2]
     if weights.ndim == 3:
-        weights = weights[:, :, None, :]
+        weights = weights[:, :, None, :].repeat(max(1, weights.shape[2] // 3), axis=2)  # strips to be seen
     if weights.shape[1] == 3 and result.hints.get("colour"):
         flip = -1 if result.hints.get("channels") == "BGR" else 1
         tiles = [_grow(as_colour(np.moveaxis(w, 0, -1)[..., ::flip], 100), _COLOUR_TILE) for w in weights]

@@ -2,7 +2,8 @@
 
 ``hints["draw"]`` lists what is drawn: ``array``, ``style`` (``map``, ``colour`` or ``overlay``),
 ``reduction`` (``max``, ``mean`` or ``signed``, only for arrays with channels) and ``label``.
-``hints["each"]`` gives each image's ``title`` and, for overlays, ``marks``: boxes to draw.
+``hints["each"]`` gives each image's ``title`` and, for overlays, ``marks``: boxes to draw. With the hint
+``input`` the numbers are drawn over what went in (see :mod:`convlens.pictures.scenes`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from PIL import Image, ImageDraw
 from convlens.pictures.colour import Scale, as_colour, paint, positive, symmetric
 from convlens.pictures.layout import channels_last, photo
 from convlens.pictures.picture import Picture, enlarge, slug
+from convlens.pictures.scenes import WIDE, reduced, scene
 
 if TYPE_CHECKING:
     from convlens.results import Result
@@ -46,6 +48,9 @@ def _one(result: Result, index: int, name: str, entry: Mapping[str, Any]) -> Pic
         alt = f"{title} for {name} as a colour picture; grey means no signal."
         return Picture(stem, image, f"{title}, {name}", alt, None, index, "signed, in the photo's colours")
     reduction = entry.get("reduction")
+    info = result.hints.get("input")
+    if info is not None:
+        return _over_input(result, index, name, entry)
     flat = _flat(values if reduction is None else reduce(values, reduction, layout))
     label = entry["label"]
     signed = reduction in (None, "signed")
@@ -59,6 +64,35 @@ def _one(result: Result, index: int, name: str, entry: Mapping[str, Any]) -> Pic
         image = Image.fromarray(paint(flat, scale))
     alt = f"{title} for {name}: {_places(flat, scale)}"
     return Picture(stem, enlarge(image, _SIDE), f"{title}, {name}", alt, scale, index, own.get("short", ""))
+
+
+def _over_input(result: Result, index: int, name: str, entry: Mapping[str, Any]) -> Picture:
+    """The same over an input that is no photo, drawn as what it is."""
+    info, own = result.hints["input"], result.hints["each"][index]
+    how, label, title = entry.get("reduction"), entry["label"], own["title"]
+    values = reduced(result.arrays[entry["array"]][index].astype(np.float64), info, how)
+    scale = (symmetric(values, label) if how in (None, "signed") else positive(values, label)).pale()
+    image = scene(info, values, result.arrays["input"][index], scale, own)
+    stem = slug(f"{name.rsplit('.', 1)[0]}-{entry['style']}")
+    alt = f"{title} for {name}: {_extremes(values, scale, info['axes'])}"
+    wide = info["kind"] in WIDE
+    return Picture(stem, image, f"{title}, {name}", alt, scale, index, own.get("short", ""), wide)
+
+
+def _extremes(values: NDArray[Any], scale: Scale, axes: Sequence[str]) -> str:
+    """Where the extremes lie along the input's own axes, in words."""
+    finite = np.isfinite(values)
+    if not finite.any():
+        return "no number in it is finite."
+    ends = [("largest value", int(np.argmax(np.where(finite, values, -np.inf))))]
+    if scale.signed:
+        ends.append(("smallest", int(np.argmin(np.where(finite, values, np.inf)))))
+    parts = []
+    for what, flat in ends:
+        place = np.unravel_index(flat, values.shape)
+        where = ", ".join(f"{axis} {int(at)}" for axis, at in zip(axes, place, strict=True))
+        parts.append(f"{what} {values[place]:.3g} at {where}")
+    return f"{', '.join(parts)}."
 
 
 def reduce(values: NDArray[Any], reduction: str, layout: str) -> NDArray[Any]:
@@ -110,7 +144,7 @@ def _places(values: NDArray[Any], scale: Scale) -> str:
         return "no number in it is finite."
     row, column = np.unravel_index(int(np.argmax(np.where(finite, values, -np.inf))), values.shape)
     text = f"largest value {values[row, column]:.3g} in the {_region(row, column, values.shape)}"
-    if scale.colours == "signed":
+    if scale.signed:
         row, column = np.unravel_index(int(np.argmin(np.where(finite, values, np.inf))), values.shape)
         text += f", smallest {values[row, column]:.3g} in the {_region(row, column, values.shape)}"
     return text + "."

@@ -29,6 +29,7 @@ class Picture:
         alt: what can be seen, for those who cannot see it.
         scale: colour scale with unit, None where the colours are the photo's own.
         short: what it is, where the method and the image are said already.
+        wide: whether it needs the width of a page.
         index: which image of the Result it belongs to, None where it is about the model.
     """
 
@@ -39,6 +40,7 @@ class Picture:
     scale: Scale | None = None
     index: int | None = None
     short: str = ""
+    wide: bool = False
 
     def composed(self) -> Image.Image:
         """The picture with its caption above and its legend below, for a file that stands alone."""

@@ -38,7 +38,9 @@ class Section:
     @property
     def beside(self) -> bool:
         """Whether its steps are small pictures to be compared, which must not be torn apart."""
-        return len(self.entries) > 1 and all(entry.result.kind == "map" for entry in self.entries)
+        maps = all(entry.result.kind == "map" for entry in self.entries)
+        wide = any(picture.wide for entry in self.entries for picture in entry.result.pictures)
+        return len(self.entries) > 1 and maps and not wide
 
     @property
     def per_image(self) -> bool:
