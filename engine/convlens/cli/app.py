@@ -10,14 +10,16 @@ from typing import Any, NoReturn
 import click
 
 from convlens import __version__
+from convlens.cli.card import card_command
+from convlens.cli.importing import import_command
 from convlens.cli.jobs import (
     audit_command,
     layers_command,
     methods_command,
     models_group,
-    verify_command,
 )
 from convlens.cli.options import HELP, arranged
+from convlens.cli.verify import verify_command
 from convlens.errors import FAILED, USAGE, ConvLensError, nearest
 
 _EPILOG = (
@@ -81,7 +83,7 @@ def cli() -> None:
     """
 
 
-for job in (audit_command, layers_command, verify_command):
+for job in (audit_command, card_command, import_command, layers_command, verify_command):
     cli.add_command(arranged(job))
 cli.add_command(methods_command)
 cli.add_command(models_group)

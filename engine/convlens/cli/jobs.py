@@ -1,4 +1,4 @@
-"""The commands that are not methods: layers, verify, audit, models."""
+"""The commands that are not methods: layers, audit, models; verify has a file of its own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from convlens.cli.options import HELP, job_options, json_option, model_options, take_model
-from convlens.cli.show import print_json, print_table, progress
-from convlens.errors import FAILED, FINDING
+from convlens.cli.show import print_json, print_table, progress, warn_of_weights
+from convlens.errors import FAILED
 
 
 @click.command("layers", short_help="what is inside: every layer with shape, cost and receptive field")
@@ -28,6 +28,7 @@ def layers_command(as_json: bool, **options: Any) -> int:
     layers = model.layers
     if as_json:
         print_json([layer.record() for layer in layers])
+        warn_of_weights(model)
         return 0
     rows = []
     for layer in layers:
@@ -51,7 +52,11 @@ def layers_command(as_json: bool, **options: Any) -> int:
     unknown = "not known (give --size)" if open_size else "not known (some shapes are computed at run time)"
     cost = unknown if macs is None else f"{macs:,}"
     count = sum(layer.parameters for layer in layers)
-    click.echo(f"\n{model.name}: {len(layers)} layers, {count:,} parameters, multiply-accumulates {cost}")
+    click.echo(f"\n{model.source.words()}")
+    click.echo(f"{model.name}: {len(layers)} layers, {count:,} parameters, multiply-accumulates {cost}")
+    if model.graph.changes:
+        click.echo(f"done to the graph on reading: {'; '.join(model.graph.changes)}")
+    warn_of_weights(model)
     return 0
 
 
@@ -59,46 +64,6 @@ def _axes(values: Any) -> str:
     """One number where all axes agree, else one an axis."""
     texts = [f"{value:g}" if isinstance(value, (int, float)) else str(value) for value in values]
     return texts[0] if len(set(texts)) == 1 else "x".join(texts)
-
-
-@click.command("verify", short_help="hold PyTorch against onnxruntime at every value")
-@model_options
-@click.option("--seed", type=int, default=0, show_default=True, help="of the random input")
-@click.option("--all", "every", is_flag=True, help="list every value, not only the worst")
-@json_option
-def verify_command(as_json: bool, seed: int, every: bool, **options: Any) -> int:
-    """Compare the PyTorch graph of MODEL with onnxruntime at every value.
-
-    On a seeded random input, and on a bundled photo where the card says how photos go in. Exit code 1
-    where a value is out of tolerance.
-    """
-    model = take_model(options)
-    certificate = model.certificate(seed)
-    if as_json:
-        print_json({**certificate.summary(), **certificate.record()})
-        return 0 if certificate.passed else FINDING
-    click.echo(certificate.words())
-    click.echo(
-        f"inputs: {', '.join(certificate.inputs)}; tolerance {certificate.tolerance:.0e}; device "
-        f"{certificate.device}"
-    )
-    shown = certificate.checks if every else certificate.failures
-    if not shown:
-        return 0
-    rows = [
-        {
-            "value": check.value,
-            "op": check.op,
-            "input": check.input,
-            "absolute": f"{check.absolute:.2e}",
-            "relative": f"{check.relative:.2e}",
-            "verdict": "ok" if check.passed else "FAILS",
-            "note": check.note,
-        }
-        for check in (shown if every else shown[:20])
-    ]
-    print_table(rows, frozenset({"absolute", "relative"}))
-    return 0 if certificate.passed else FINDING
 
 
 @click.command("audit", short_help="the main job: one report on what the model does and why")
@@ -114,11 +79,12 @@ def audit_command(images: tuple[str, ...], as_json: bool, output: Path, **option
     An audit that was interrupted goes on where it stopped when it is started again.
     """
     from convlens.audit import audit
+    from convlens.files import taken
     from convlens.images import expand
 
-    paths = expand(images)
     job = {key: options.pop(key) for key in ("batch_size", "seed", "allow_uncertified", "overwrite")}
     model = take_model(options)
+    paths = expand(images, taken(model.source))
     with progress("audit") as advance:
         outcome = audit(model, paths, output, progress=advance, **job)
     if as_json:

@@ -1,0 +1,96 @@
+"""Build the corpus and hold every file of it against onnxruntime: run by ``scripts/corpus``."""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from convlens.coverage import Row, Settings, find_models, summary, survey
+from convlens_adapters.corpus.groups import GROUPS, PACKAGES
+from convlens_adapters.corpus.items import build, say
+from convlens_adapters.corpus.page import page
+
+ADAPTERS = Path(__file__).parents[2]
+ROOT = ADAPTERS.parent
+
+
+@click.command()
+@click.option("--all", "every", is_flag=True, help="every group; the exporters and packages come from PyPI")
+@click.option("--only", multiple=True, type=click.Choice(list(GROUPS)), help="this group; may be repeated")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=ROOT / ".corpus",
+    help="folder for files and environment; what is there is used again  [default: .corpus]",
+)
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="files at the same time")
+@click.option("--limit", type=click.FloatRange(1), default=300.0, show_default=True, help="seconds a file")
+@click.option("--build-only", is_flag=True, help="write the files, verify nothing")
+def main(every: bool, only: tuple[str, ...], output: Path, jobs: int, limit: float, build_only: bool) -> None:
+    """Build test files from packages that anyone can install, and verify them.
+
+    Without --all or --only the groups that need no network are taken. With --all the outcome is written
+    to docs/coverage.md. The exit code is 1 where a file is out of tolerance, or was lost.
+    """
+    names = list(only) or [name for name, group in GROUPS.items() if every or not group.network]
+    output = output.resolve()
+    folder = output / "files"
+    unbuilt = {name: _built(name, output, limit) for name in names}
+    if build_only:
+        return
+    rows: dict[str, list[Row]] = {}
+    for name in names:
+        say(f"verifying {name}")
+        rows[name] = survey(find_models([folder / name]), Settings(limit=limit), jobs, tell=_tell)
+    total = summary([row for group in rows.values() for row in group])
+    text = page(rows, unbuilt, datetime.datetime.now(datetime.UTC).date().isoformat(), folder)
+    if every and not only:
+        (ROOT / "docs" / "coverage.md").write_text(text, encoding="utf-8")
+    (output / "coverage.md").write_text(text, encoding="utf-8")
+    say(f"{total['fine']} of {total['runs']} files are fine; {output / 'coverage.md'} has them all")
+    sys.exit(1 if total["wrong"] or total["lost"] else 0)
+
+
+def _tell(row: Row) -> None:
+    say(f"  {row.file.name}: {row.verdict}{f' ({row.why})' if row.why else ''}")
+
+
+def _built(name: str, output: Path, limit: float) -> dict[str, str]:
+    """Build one group; what could not be built, with the reason."""
+    say(f"building {name}")
+    folder = output / "files"
+    if GROUPS[name].exporters:
+        command = [_python(output), "-m", "convlens_adapters.corpus.build", name, str(folder), str(limit)]
+        path = {**os.environ, "PYTHONPATH": str(ADAPTERS)}
+        subprocess.run(command, check=True, env=path)
+        return {p.stem: p.read_text(encoding="utf-8") for p in sorted((folder / name).glob("*.failed"))}
+    module = importlib.import_module(f"convlens_adapters.corpus.group_{name}")
+    if hasattr(module, "fetch"):
+        failed: dict[str, str] = module.fetch(folder / name)
+        return failed
+    return build(module.items(), folder / name, limit)
+
+
+def _python(output: Path) -> str:
+    """The interpreter of the exporters' environment, which is made where it is not there yet."""
+    place = output / "env"
+    python = place / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    mark = place / ".packages"
+    wanted = "\n".join(PACKAGES)
+    if not mark.exists() or mark.read_text(encoding="utf-8") != wanted:
+        say(f"installing {', '.join(PACKAGES)} into {place}")
+        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+        mark.write_text(wanted, encoding="utf-8")
+    return str(python)
+
+
+if __name__ == "__main__":
+    main()
