@@ -57,10 +57,10 @@ if TYPE_CHECKING:
 def card_command(model: str, images: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Try the preprocessing conventions in use on MODEL, rank them by what it does, and write a card.
 
-    The evidence: statistics at BatchNormalizations against the recorded ones, accuracy where --true says
-    the classes, a normalisation that the graph begins with, what predictions tell about the photo over small
-    shifts, zooms, mirroring and brightness, photos against photos in pieces, and how evenly channels are
-    used. Exit code 1, and no card, where this does not tell; --take then writes the one you choose.
+    The evidence: likelihood of the true classes where --true says them, statistics at BatchNormalizations
+    against the recorded ones, a normalisation that the graph begins with, what predictions tell about the
+    photo over small shifts, mirroring and brightness, and how evenly channels are used. Exit code 1, and no
+    card, where this does not tell; --take then writes the one you choose.
     """
     from convlens.conventions import card_text, investigate
 
@@ -70,7 +70,7 @@ def card_command(model: str, images: tuple[str, ...], as_json: bool, **options: 
         raise OutputError(
             f"{place}: there is a card already, and it was left as it is; --overwrite, or -o FILE"
         )
-    views, names = _views(loaded, images, options["limit"], options["seed"])
+    views, names, left_out = _views(loaded, images, options["limit"], options["seed"])
     truth = _truth(options["truth"], names, loaded)
     with progress("conventions") as advance:
         finding = investigate(loaded, views, truth, options["batch_size"], options["seed"], advance)
@@ -87,6 +87,10 @@ def card_command(model: str, images: tuple[str, ...], as_json: bool, **options: 
         print_json({**finding.record(), "card": written, "taken": chosen and chosen.convention.name})
     else:
         _show(finding)
+        if chosen is None and left_out:
+            click.echo(
+                f"- {left_out} photos were left out, which may tell more: --limit {len(views) + left_out}"
+            )
         click.echo(
             f"card: {place}" if chosen else "no card was written; --take N writes the one you know is right"
         )
@@ -112,16 +116,17 @@ def _load(model: str, options: Mapping[str, Any]) -> Model:
     )
 
 
-def _views(model: Model, images: Sequence[str], limit: int, seed: int) -> tuple[Any, list[Path]]:
-    """What the model gets to see of the photos, and where they lie; a seeded choice where there are many."""
+def _views(model: Model, images: Sequence[str], limit: int, seed: int) -> tuple[Any, list[Path], int]:
+    """What the model gets to see of the photos, where they lie, and how many a seeded choice left out."""
     import numpy as np
 
     from convlens.images import expand, read_image
 
     paths = expand(images)
-    if len(paths) > limit:
+    left_out = max(0, len(paths) - limit)
+    if left_out:
         paths = sorted(random.Random(seed).sample(paths, limit))
-    return np.stack([model.preprocess.view(read_image(path)) for path in paths]), paths
+    return np.stack([model.preprocess.view(read_image(path)) for path in paths]), paths, left_out
 
 
 def _truth(given: str | None, paths: Sequence[Path], model: Model) -> list[int] | None:
@@ -180,18 +185,27 @@ def _listed(path: Path) -> dict[str, str]:
 def _show(finding: Any) -> None:
     rows = []
     for place, tried in enumerate(finding.ranking, 1):
-        parts = {kind: f"{value:.3f}" for kind, value in tried.parts.items()}
-        shown = {kind: f"{value:.3g}" for kind, value in tried.shown.items()}
-        lead = {"score": f"{tried.score:.3f}", "lead": f"{tried.lead:+.3f}"}
-        rows.append({"place": place, "convention": tried.convention.name, **lead, **parts, **shown})
+        parts = {kind: f"{value:.2f}" for kind, value in tried.parts.items()}
+        shown = {kind: f"{value:.2f}" for kind, value in tried.shown.items()}
+        alike = {"as 1": f"{tried.agrees}/{finding.photos}"} if tried.agrees >= 0 else {}
+        rows.append(
+            {
+                "place": place,
+                "convention": tried.name,
+                "score": f"{tried.score:.3f}",
+                **parts,
+                "": "",
+                **shown,
+                **alike,
+            }
+        )
     kinds = frozenset(key for row in rows for key in row) - {"convention"}
     print_table(rows, kinds)
-    click.echo(
-        f"\nscores are weighted means of {', '.join(finding.ranking[0].parts)}; {finding.photos} photos"
-    )
-    for tried in finding.ranking[:2]:
-        if tried.same:
-            click.echo(f"practically the same as {tried.convention.name}: {', '.join(tried.same)}")
-    click.echo(f"verdict: {finding.verdict}")
-    for why in finding.why:
-        click.echo(f"- {why}")
+    first = finding.ranking[0]
+    click.echo(f"\nscore: weighted mean of {', '.join(first.parts)}; {finding.photos} photos")
+    if first.agrees >= 0:
+        click.echo("as 1: photos to which it gives the top class that the first gives")
+    if first.same:
+        click.echo(f"practically the same as {first.name}: {', '.join(first.same)}")
+    for number, why in enumerate(finding.why):
+        click.echo(f"- {why}" if number else f"verdict: {finding.verdict}: {why}")

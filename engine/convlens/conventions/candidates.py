@@ -80,6 +80,8 @@ COLOUR_VARIANTS = (
     Convention("mean-128", "0 to 255 less 128", _BYTES, (128.0,), family="caffe"),
     Convention("caffe-round", "0 to 255 less 123, 117, 104", _BYTES, (123.0, 117.0, 104.0), family="caffe"),
 )
+#: Numbers of data sets of small pictures, and the longest side in pixels of models that are trained on them.
+_LONGEST = {"cifar10": 96, "fashion": 96}
 #: Tried on every model with one channel, also with black and white exchanged.
 GREY = (
     Convention("unit", "0 to 1", _UNIT, channels="GRAY"),
@@ -103,11 +105,12 @@ def candidates(channels: int, dtype: str | None) -> list[Convention]:
     return [other for c in chosen for other in both(c)]
 
 
-def variants(of: Convention) -> list[Convention]:
-    """The close relatives of a convention, in its order of colours."""
+def variants(of: Convention, side: int = 0) -> list[Convention]:
+    """The close relatives of a convention, in its order of colours, for photos of that shorter side."""
     known = GREY_VARIANTS if of.channels == "GRAY" else COLOUR_VARIANTS
     base = of.name.partition(" ")[0]
-    same = (other for c in known if c.family == base for other in both(c))
+    fit = (c for c in known if c.family == base and side <= _LONGEST.get(c.name, side))
+    same = (other for c in fit for other in both(c))
     return [c for c in same if (c.channels, c.inverted) == (of.channels, of.inverted)]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from convlens.conventions.evidence import KINDS
 
 if TYPE_CHECKING:
-    from convlens.conventions.investigate import Finding, Tried
+    from convlens.conventions.findings import Finding, Tried
     from convlens.model import Model
 
 

@@ -12,21 +12,23 @@ if TYPE_CHECKING:
 
     from convlens.conventions.measure import Measured
 
-#: What each kind of evidence counts in the score, and what it is.
+#: What each kind of evidence counts in the score, and what it is. Labels outweigh everything together that
+#: needs none; what training recorded in the file outweighs what the model merely does.
 KINDS: Mapping[str, tuple[float, str]] = {
-    "labels": (4.0, "how often and how surely the true class is found, over small changes of photos"),
+    "labels": (
+        12.0,
+        "log-likelihood of the true classes: 1 where all are sure, 0 where no better than chance",
+    ),
     "batchnorm": (4.0, "fit of the statistics at the BatchNormalizations to the recorded ones"),
-    "graph": (2.0, "fit to the normalisation that the graph begins with"),
-    "information": (2.0, "what predictions tell about the photo, over small changes of it"),
-    "activity": (2.0, "how evenly the channels of the later layers are used"),
-    "contrast": (0.5, "whether the model is surer of photos than of broken ones; not asked with two classes"),
-    "working": (1.0, "share of the channels that are neither always on nor never"),
-    "identity": (0.5, "how far apart photos are in the features, against small changes of them"),
+    "graph": (4.0, "fit to the normalisation that the graph begins with"),
+    "information": (1.0, "what predictions tell about the photo, over small changes of it"),
+    "activity": (1.0, "how evenly the channels of the later layers are used"),
 }
+#: Evidence that settles the matter where it is at least so good: more than what a model does by itself.
+SETTLES: Mapping[str, float] = {"labels": 0.1, "batchnorm": 0.3, "graph": 1.0}
 #: A difference between the two largest scores before the softmax beyond which no training goes on: the loss
 #: is then below what single precision holds.
 _NO_LOSS = 25.0
-_ENOUGH_CONTRAST = 0.1
 _MISMATCH = 0.2  # nats a channel at which the fit counts one half
 
 Parts = dict[str, float]
@@ -43,30 +45,27 @@ def parts(
     found: Parts = {}
     if measured.scores is not None:
         p = measured.probabilities[:, photos]
-        plausible = _plausible(measured.scores[0, photos])
         if truth is not None:
-            true = np.asarray(truth)[photos]
-            sure = p[:, np.arange(len(true)), true]
-            found["labels"] = float(((p.argmax(axis=-1) == true).mean() + sure.mean()) / 2)
-        found["information"] = information(p) * plausible
-        if p.shape[-1] > 2:
-            gain = measured.lost[photos].mean() / _ENOUGH_CONTRAST
-            found["contrast"] = float(np.clip(gain, 0, 1)) * plausible
+            found["labels"] = likelihood(p, np.asarray(truth)[photos])
+        found["information"] = information(p) * _plausible(measured.scores[0, photos])
     if measured.active:
         found["activity"] = activity(measured, photos)
-        found["working"] = working(measured, photos)
-    found["identity"] = identity(measured.features[:, photos])
     if recorded and measured.moments:
         found["batchnorm"] = 1 / (1 + mismatch(measured, photos, recorded) / _MISMATCH)
     if graph is not None:
         found["graph"] = graph
-    return found
+    return {kind: found[kind] for kind in KINDS if kind in found}
 
 
 def total(found: Parts) -> float:
-    """The weighted mean of the evidence, 0 to 1."""
+    """The weighted mean of the evidence, 0 to 1; 0 where there is none."""
     weights = [KINDS[kind][0] for kind in found]
-    return float(np.average(list(found.values()), weights=weights))
+    return float(np.average(list(found.values()), weights=weights)) if found else 0.0
+
+
+def settled(found: Parts) -> list[str]:
+    """The kinds of evidence that go beyond what a model does by itself, where they are good enough."""
+    return [kind for kind, least in SETTLES.items() if found.get(kind, 0.0) >= least]
 
 
 def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -78,6 +77,19 @@ def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 def entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """Entropy over the last axis, in nats."""
     return np.asarray(-(p * np.log(np.maximum(p, 1e-300))).sum(axis=-1))
+
+
+def likelihood(p: NDArray[np.float64], true: NDArray[np.intp]) -> float:
+    """Mean log-likelihood of the true classes as a share of the way from chance (0) to certainty (1).
+
+    Args:
+        p: probabilities, versions x photos x classes; versions of one photo count as one, a photo that is
+            missed by much counts as one that is guessed at with a hundredth of chance.
+        true: class of each photo.
+    """
+    classes = p.shape[-1]
+    sure = np.log(np.maximum(p[:, np.arange(len(true)), true], 0.01 / classes)).mean()
+    return float(max(1.0 + sure / np.log(classes), 0.0))
 
 
 def information(p: NDArray[np.float64]) -> float:
@@ -111,26 +123,6 @@ def activity(measured: Measured, photos: NDArray[np.intp]) -> float:
         both = np.stack([share, 1 - share], axis=-1)
         found.append(entropy(both).mean() / np.log(2))
     return float(np.mean(found)) if found else 0.0
-
-
-def working(measured: Measured, photos: NDArray[np.intp]) -> float:
-    """Share of the rectifiers' channels that are active somewhere in these photos, and not everywhere."""
-    found = []
-    for active in measured.active.values():
-        share = active[photos].mean(axis=0)
-        found.append(((share > 0) & (share < 1)).mean())
-    return float(np.mean(found))
-
-
-def identity(features: NDArray[np.float64]) -> float:
-    """Intra-class correlation: variance between photos against that with the changes of each included."""
-    if features.shape[1] < 2:
-        return 0.0
-    scaled = features / max(float(np.abs(features).max()), 1e-30)
-    centre = scaled.mean(axis=0)
-    within = np.square(scaled - centre).sum(axis=-1).mean()
-    between = np.square(centre - centre.mean(axis=0)).sum(axis=-1).mean()
-    return float(between / (within + between)) if within + between > 0 else 0.0
 
 
 def mismatch(

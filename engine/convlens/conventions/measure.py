@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from convlens.classes import before_softmax
-from convlens.conventions.evidence import entropy, softmax
+from convlens.conventions.evidence import softmax
 from convlens.errors import CardError
 
 if TYPE_CHECKING:
@@ -48,29 +48,27 @@ class Measured:
 
     Attributes:
         scores: V x P x K, before the softmax; None where there are no classes.
-        broken: the same of photos that were broken, by how.
-        features: V x P x F.
+        features: P x F, of the photos as they are.
         active: per tap P x C, the share of positions at which a channel is above zero.
         moments: per BatchNormalization P x C means and P x C mean squares of what it reads.
+        whole: whether the small changes were tried, too.
     """
 
     scores: NDArray[np.float64] | None = None
-    broken: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    features: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0, 0)))
+    features: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
     active: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     moments: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
+    whole: bool = False
 
     @cached_property
     def probabilities(self) -> NDArray[np.float64]:
         """V x P x K, none where there are no classes."""
         return np.zeros((0, 0, 0)) if self.scores is None else softmax(self.scores)
 
-    @cached_property
-    def lost(self) -> NDArray[np.float64]:
-        """Entropy of broken photos less that of whole ones, P, as a share of the largest entropy there is."""
-        p = self.probabilities
-        broken = np.mean([entropy(softmax(scores)) for scores in self.broken.values()], axis=0)
-        return np.asarray((broken - entropy(p[0])) / np.log(p.shape[-1]))
+    @property
+    def answer(self) -> NDArray[np.float64]:
+        """The scores of the photos as they are, or the features where there are none: P x K."""
+        return self.features if self.scores is None else np.asarray(self.scores[0])
 
 
 def places(model: Model) -> Places:
@@ -129,7 +127,6 @@ class Bench:
         model: Model,
         views: NDArray[np.uint8],
         changed: Mapping[str, NDArray[np.uint8]],
-        broken: Mapping[str, NDArray[np.uint8]],
         batch_size: int,
     ) -> None:
         """Look where ``model`` is to be measured.
@@ -138,44 +135,34 @@ class Bench:
             model: the model; only its values are read.
             views: P x height x width x channels, RGB, 0 to 255.
             changed: versions whose prediction should stay.
-            broken: versions whose prediction should not.
             batch_size: images in one forward.
         """
-        self.model, self.views, self.changed, self.broken = model, views, changed, broken
+        self.model, self.views, self.changed = model, views, changed
         self.batch_size = batch_size
         self.places = places(model)
 
-    def measure(self, convention: Convention) -> Measured:
-        """Everything about one convention."""
+    def look(self, convention: Convention) -> Measured:
+        """Everything about one convention that the photos as they are tell."""
         found = Measured()
-        scores, features = self._unchanged(convention, found)
-        all_scores, all_features = [scores], [features]
-        for views in self.changed.values():
-            scores, features = self._ends(convention, views)
-            all_scores.append(scores)
-            all_features.append(features)
-        found.features = np.stack(all_features)
-        if scores is not None:
-            found.scores = np.stack([s for s in all_scores if s is not None])
-            for name, views in self.broken.items():
-                broken, _ = self._ends(convention, views)
-                if broken is not None:
-                    found.broken[name] = broken
+        scores, found.features = self._unchanged(convention, found)
+        found.scores = None if scores is None else scores[None]
         return found
 
-    def answer(self, convention: Convention) -> NDArray[np.float64]:
-        """The scores, or the features where there are none, of the photos as they are: P x K."""
-        scores, features = self._ends(convention, self.views)
-        return features if scores is None else scores
+    def change(self, convention: Convention, looked: Measured) -> Measured:
+        """The same with the small changes."""
+        if looked.scores is None:
+            return replace(looked, whole=True)
+        changed = [self.scores(convention, views) for views in self.changed.values()]
+        scores = [looked.scores[0], *(s for s in changed if s is not None)]
+        return replace(looked, scores=np.stack(scores), whole=True)
+
+    def scores(self, convention: Convention, views: NDArray[np.uint8]) -> NDArray[np.float64] | None:
+        """Scores of other views, P x K, None where there are no classes."""
+        parts = [self._read(values) for values in self._stream(convention, views, self._names())]
+        return _joined(parts)[0]
 
     def _names(self) -> list[str]:
         return [name for name in (self.places.scores, self.places.features) if name is not None]
-
-    def _ends(
-        self, convention: Convention, views: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
-        parts = [self._read(values) for values in self._stream(convention, views, self._names())]
-        return _joined(parts)
 
     def _unchanged(
         self, convention: Convention, into: Measured

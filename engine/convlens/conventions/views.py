@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,15 +16,14 @@ PIECES = 4
 
 
 def changed(views: Views) -> dict[str, Views]:
-    """Shifted, zoomed, brighter, and mirrored where there are colours: digits and letters are not mirrored.
+    """Shifted, brighter, and mirrored where there are colours: digits and letters are not mirrored.
 
     Args:
         views: N x height x width x channels, 0 to 255.
     """
     step = max(1, min(views.shape[1:3]) // 28)
     found = {
-        "shift": np.stack([_shifted(view, step) for view in views]),
-        "zoom": np.stack([_zoomed(view, step) for view in views]),
+        "shift": np.pad(views, ((0, 0), (step, 0), (step, 0), (0, 0)), mode="edge")[:, :-step, :-step],
         "brightness": np.clip(views * 0.85 + 12.0, 0, 255).astype(np.uint8),
     }
     if views.shape[-1] == 3:
@@ -32,41 +31,22 @@ def changed(views: Views) -> dict[str, Views]:
     return found
 
 
-def broken(views: Views, seed: int) -> dict[str, Views]:
-    """In pieces (the same pieces in another order) and as noise (the same pixels in another order)."""
+def pieces(views: Views, seed: int) -> Views:
+    """The same pieces of each photo in another order."""
     rng = np.random.default_rng(seed)
-    return {
-        "pieces": np.stack([_in_pieces(view, rng) for view in views]),
-        "noise": np.stack([rng.permutation(v.reshape(-1, v.shape[-1])).reshape(v.shape) for v in views]),
-    }
-
-
-def _image(view: Views) -> Any:
-    from PIL import Image
-
-    return Image.fromarray(view[..., 0] if view.shape[-1] == 1 else view)
-
-
-def _shifted(view: Views, step: int) -> Views:
-    return np.pad(view, ((step, 0), (step, 0), (0, 0)), mode="edge")[:-step, :-step]
-
-
-def _zoomed(view: Views, step: int) -> Views:
-    from PIL import Image
-
-    height, width = view.shape[:2]
-    box = (step, step, max(step + 1, width - step), max(step + 1, height - step))
-    zoomed = _image(view).resize((width, height), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(zoomed, np.uint8).reshape(view.shape)
-
-
-def _in_pieces(view: Views, rng: np.random.Generator) -> Views:
-    high, wide = view.shape[0] // PIECES, view.shape[1] // PIECES
-    found = view.copy()
-    if not high or not wide:
-        return found
+    high, wide = views.shape[1] // PIECES, views.shape[2] // PIECES
+    found = views.copy()
     corners = [(y * high, x * wide) for y in range(PIECES) for x in range(PIECES)]
-    for (y, x), pick in zip(corners, rng.permutation(len(corners)), strict=True):
-        top, left = corners[pick]
-        found[y : y + high, x : x + wide] = view[top : top + high, left : left + wide]
+    for view, into in zip(views, found, strict=True):
+        for (y, x), pick in zip(corners, rng.permutation(len(corners)), strict=True):
+            top, left = corners[pick]
+            into[y : y + high, x : x + wide] = view[top : top + high, left : left + wide]
     return found
+
+
+def coloured(views: Views) -> NDArray[np.bool_]:
+    """Which photos have colours that tell red from blue; about 4 levels of 256 apart are none."""
+    if views.shape[-1] != 3:
+        return np.zeros(len(views), bool)
+    apart = np.abs(views[..., 0].astype(np.int16) - views[..., 2])
+    return np.asarray(apart.mean(axis=(1, 2)) > 4.0)
