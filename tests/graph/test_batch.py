@@ -293,6 +293,13 @@ def test_sizes_by_axes() -> None:
     assert [node.op_type for node in found.graph] == ["Resize"]  # what is read stays a constant
 
 
+def test_a_constant_beside_images_before_there_was_expand() -> None:
+    proto = net(op("Concat", "token image", "y", axis=1), token=numbers(1, 2, 6, 6))
+    proto.opset_import[0].version = 7
+    found = check_free(proto)
+    assert "Tile" in [node.op_type for node in found.graph]
+
+
 @pytest.mark.parametrize("case", FREE)
 def test_freed(case: str) -> None:
     check_free(FREE[case])

@@ -59,6 +59,24 @@ def test_lists_arrays_and_files(tmp_path: Path) -> None:
         bound(proto, tmp_path, {"s": feed}, {"s": array})
 
 
+@pytest.mark.parametrize(("shape", "rows"), [("1,4", 1), ("N,4", 3)])
+def test_numbers_in_a_row_fill_the_shape(shape: str, rows: int, tmp_path: Path) -> None:
+    proto = text(f"(float[N,4] x, float[{shape}] s) => (float y) {{ y = Mul(x, s) }}")
+    row = np.array([1, 2, 3, 4], np.float32)
+    bound(proto, tmp_path, {"s": [1, 2, 3, 4]}, {"s": np.repeat(row[None], rows, axis=0)})
+
+
+@pytest.mark.parametrize("feed", [0.5, [1, 2, 3, 4]])
+@pytest.mark.parametrize("shape", ["1,4", "N,4"])
+def test_the_file_is_run_with_what_was_bound(feed: Any, shape: str, tmp_path: Path) -> None:
+    proto = text(f"(float[N,4] x, float[{shape}] s) => (float[N,4] y) {{ y = Mul(x, s) }}")
+    model = convlens.load(put(proto, tmp_path), device="cpu", feeds={"s": feed})
+    assert model.batching().free
+    checks = model.certificate().checks
+    assert all(not check.note for check in checks if "file against" in check.input)
+    assert any("file against" in check.input for check in checks)
+
+
 def test_a_shared_symbol_follows_the_input_that_stays(tmp_path: Path) -> None:
     proto = text(
         "(float[N,L] x, float[N,L] mask, float[2,N] h) => (float[N,L] y, float[2,N] z)"
@@ -137,7 +155,7 @@ PROTO = """(float[N,4] x, int64[2] s, float[N,M] t) => (float[N,4] y) { f = Cast
     [
         ({"sr": 1}, ["no input 'sr'", "x, s, t"]),
         ({"s": 0.5}, ["'s'", "int64", "0.5", "whole numbers"]),
-        ({"s": [1, 2, 3]}, ["'s'", "[2]", "[3]"]),
+        ({"s": [1, 2, 3]}, ["'s'", "[2]", "3 numbers"]),
         ({"s": [[1, 2]]}, ["'s'", "[2]", "[1, 2]"]),
         ({"s": [1, [2, 3]]}, ["differ in length"]),
         ({"s": ["a", "b"]}, ["expected a number"]),
@@ -207,7 +225,7 @@ def test_the_command_line_binds(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "input s bound to an array of shape [2]; input k bound to 3" in capsys.readouterr().out
     np.save(tmp_path / "s.npy", np.ones(2, np.float32))
     assert run(["layers", str(path), "--json", "--feed", f"s={tmp_path / 's.npy'}", "--feed", "k=3"]) == 0
-    assert [layer["op"] for layer in json.loads(capsys.readouterr().out)] == ["Neg"]
+    assert [layer["op"] for layer in json.loads(capsys.readouterr().out)["layers"]] == ["Neg"]
     for wrong, words in (("s", "NAME=VALUE"), ("s=a", "expected a number"), ("q=1", "no input 'q'")):
         assert run(["layers", str(path), "--feed", wrong]) == 2
         assert words in capsys.readouterr().err

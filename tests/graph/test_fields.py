@@ -124,6 +124,23 @@ def test_branches_that_lie_beside_each_other(tmp_path: Path) -> None:
     assert field(proto, tmp_path) == square(5, 1, -2)
 
 
+def test_beside_a_value_of_unknown_rank_nothing_is_claimed(tmp_path: Path) -> None:
+    """What one branch sees says nothing where the other one may have read everything."""
+    nodes = [op("Squeeze", "image", "a"), op("MatMul", "a w", "b"), op("Add", "image b", "y")]
+    proto = model(nodes, {"image": ["N", 1, 9, 9]}, ["y"], {"w": numbers(9, 9)}, opset=13)
+    loaded = opened(proto, tmp_path)
+    assert loaded.graph.value("b").shape is None  # one image and several differ in their rank
+    assert loaded["y"].field is None
+
+
+def test_every_pair_of_columns_sees_both(tmp_path: Path) -> None:
+    nodes = [op("Unsqueeze", "image last", "a"), op("Unsqueeze", "image third", "b"), op("Sub", "a b", "y")]
+    weights = {"last": np.array([4]), "third": np.array([3])}
+    found = field(model(nodes, {"image": ["N", 1, 9, 9]}, ["y"], weights, opset=13), tmp_path)
+    assert found is not None
+    assert found.size == (1, None)
+
+
 def test_joined_along_space_is_whole(tmp_path: Path) -> None:
     proto = model([op("Concat", "image image", "y", axis=3)], {"image": ["N", 1, 9, 9]}, ["y"])
     found = field(proto, tmp_path)
@@ -383,3 +400,33 @@ def test_reshaped_axes_against_perturbation(tmp_path: Path, case: str) -> None:
             if found.size[0] is None or found.offset[0] + unit <= row < found.offset[0] + unit + found.size[0]
         ]
         assert touched.tolist() == sees
+
+
+def test_a_channel_shuffle_keeps_space_where_sizes_are_computed(tmp_path: Path) -> None:
+    """As exporters write it: sizes by Shape and Gather, and halves of the channels by a computed end."""
+    nodes = [
+        op("Conv", "x w1", "a", pads=[1] * 4, strides=[2, 2]),
+        op("Shape", "a", "shape"),
+        *(op("Gather", f"shape at{i}", f"size{i}") for i in (0, 2, 3)),
+        op("Concat", "size0 two three size2 size3", "apart", axis=0),
+        op("Reshape", "a apart", "groups"),
+        op("Transpose", "groups", "swapped", perm=[0, 2, 1, 3, 4]),
+        op("Concat", "size0 six size2 size3", "whole", axis=0),
+        op("Reshape", "swapped whole", "shuffled"),
+        op("Shape", "shuffled", "again"),
+        op("Gather", "again at1", "count"),
+        op("Div", "count two", "half"),
+        op("Slice", "shuffled zero half one", "first"),
+        op("Slice", "shuffled half count one", "second"),
+        op("Conv", "first w2", "b"),
+        op("Add", "b second", "sum"),
+        op("Conv", "sum w3", "y"),
+    ]
+    stored: dict[str, Any] = {f"at{i}": np.array([i]) for i in range(4)}
+    stored |= {"zero": np.array([0]), "one": np.array([1]), "two": np.array([2]), "three": np.array([3])}
+    stored |= {"six": np.array([6]), "w1": numbers(6, 3, 3, 3), "w2": numbers(3, 3, 1, 1)}
+    stored |= {"w3": numbers(2, 3, 3, 3)}
+    proto = model(nodes, {"x": ["N", 3, "H", "W"]}, ["y"], stored)
+    assert field(proto, tmp_path, "shuffled") == square(3, 2, -1)
+    assert field(proto, tmp_path) == square(7, 2, -1)  # 3 + 2 x (3 - 1)
+    assert opened(proto, tmp_path)["y"].shape == ("N", 2, None, None)

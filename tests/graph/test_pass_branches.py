@@ -23,6 +23,13 @@ def test_a_stored_condition(condition: int, tmp_path: Path) -> None:
     assert ops(held(text(source), tmp_path, {"x": X})) == ["Abs", ("Exp", "Neg")[condition]]
 
 
+def test_an_output_whose_shape_the_file_leaves_out_stays_without_one(tmp_path: Path) -> None:
+    """The branch knows its shape; at the border the file's word stands."""
+    source = f"(float[N,3] x) => (float y) <bool c = {{1}}> {{ a = Abs(x)  y = If(c) {TWO} }}"
+    graph = held(text(source), tmp_path, {"x": X})
+    assert ops(graph) == ["Abs", "Neg"]
+
+
 @pytest.mark.parametrize("length", [3, 4])
 def test_a_condition_from_a_known_size_with_an_open_batch(length: int, tmp_path: Path) -> None:
     source = f"""(float[N,3] x) => (float[N,3] y) {{ a = Abs(x)  s = Shape(x)

@@ -177,6 +177,42 @@ def test_shapes_that_the_graph_computes(tmp_path: Path, case: str) -> None:
                 assert dim is None or (given[dim] if isinstance(dim, str) else dim) == size
 
 
+WINDOWS: list[tuple[str, dict[str, Any]]] = [
+    *(
+        (kind, {"kernel_shape": [k], "strides": [s], "ceil_mode": c, **more})
+        for kind in ("MaxPool", "AveragePool")
+        for k, s in ((1, 2), (2, 3), (3, 2))
+        for c in (0, 1)
+        for more in ({}, {"auto_pad": "SAME_UPPER"}, {"auto_pad": "SAME_LOWER"})
+        if k >= s or "auto_pad" not in more  # elsewhere onnxruntime refuses
+    ),
+    ("MaxPool", {"kernel_shape": [3], "dilations": [2], "auto_pad": "SAME_LOWER"}),
+    ("MaxPool", {"kernel_shape": [3], "pads": [1, 1], "strides": [2], "ceil_mode": 1}),
+    ("ConvTranspose", {"kernel_shape": [3], "strides": [4], "auto_pad": "SAME_UPPER"}),
+    ("ConvTranspose", {"kernel_shape": [3], "strides": [2], "auto_pad": "SAME_LOWER"}),
+    ("ConvTranspose", {"kernel_shape": [3], "strides": [2], "pads": [1, 0], "output_padding": [1]}),
+    ("ConvTranspose", {"kernel_shape": [3], "strides": [2], "output_shape": [14]}),
+]
+
+
+@pytest.mark.parametrize("opset", [11, 22])
+@pytest.mark.parametrize("case", range(len(WINDOWS)))
+def test_windows_are_counted_as_they_run(tmp_path: Path, case: int, opset: int) -> None:
+    """As the kernels leave them: what onnxruntime infers beforehand may be another number."""
+    kind, attributes = WINDOWS[case]
+    reads, weights = ("x w", {"w": numbers(1, 1, 3)}) if kind == "ConvTranspose" else ("x", {})
+    node = op(kind, reads, "y", **attributes)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    for length in (6, 7):
+        path = put(model([node], {"x": [1, 1, length]}, ["y"], weights, opset=opset), tmp_path)
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {"x": np.ones((1, 1, length), np.float32)})
+        shape = load_graph(path)[0].value("y").shape
+        assert shape is not None
+        assert shape[2:] == found.shape[2:]
+
+
 def test_one_word_for_every_open_axis_is_not_one_size(tmp_path: Path) -> None:
     nodes = [op("Transpose", "x", "t", perm=[0, 1, 3, 2]), op("Concat", "x t", "y", axis=0)]
     graph, _ = load_graph(put(model(nodes[:1], {"x": ["N", 3, "?", "?"]}, ["t"]), tmp_path))
@@ -209,3 +245,41 @@ def test_operators_without_a_schema(tmp_path: Path, kind: str) -> None:
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     (expected,) = session.run(None, {"x": numbers(2, 4, 5, 5)})
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype.name)
+
+
+SPLIT = "SplitToSequence"
+LISTS: dict[str, tuple[list[onnx.NodeProto], tuple[int | str | None, ...] | None]] = {
+    "even parts": (
+        [op(SPLIT, "x even", "s", axis=1), op("SequenceAt", "s one", "y")], ("N", 2, "H", "W"),
+    ),
+    "uneven parts": (
+        [op(SPLIT, "x uneven", "s", axis=1), op("SequenceAt", "s one", "y")], ("N", None, "H", "W"),
+    ),
+    "one by one": (
+        [op(SPLIT, "x", "s", axis=1, keepdims=0), op("SequenceAt", "s one", "y")], ("N", "H", "W"),
+    ),
+    "joined": (
+        [op("SequenceConstruct", "x x", "s"), op("ConcatFromSequence", "s", "y", axis=1)],
+        ("N", None, "H", "W"),
+    ),
+    "stacked": (
+        [op("SequenceConstruct", "x x", "s"), op("ConcatFromSequence", "s", "y", axis=1, new_axis=1)],
+        ("N", None, 4, "H", "W"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LISTS)
+def test_what_comes_out_of_lists(tmp_path: Path, case: str) -> None:
+    nodes, expected = LISTS[case]
+    stored = {"one": np.array(1), "even": ints(2, 2), "uneven": ints(1, 3)}
+    proto = model(nodes, {"x": ["N", 4, "H", "W"]}, ["y"], stored)
+    found = load_graph(put(proto, tmp_path))[0].value("y")
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {"x": numbers(3, 4, 6, 8)})
+    assert (found.dtype, found.shape) == ("float32", expected)
+    assert found.shape is not None
+    given = {"N": 3, "H": 6, "W": 8}
+    assert len(found.shape) == y.ndim
+    for dim, size in zip(found.shape, y.shape, strict=True):
+        assert dim is None or (given[dim] if isinstance(dim, str) else dim) == size

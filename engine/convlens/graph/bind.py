@@ -1,16 +1,18 @@
 """Inputs bound to constants, so that everything behind loading sees a model with one input.
 
-A number is broadcast to the shape that the input declares; an array has to have that shape. Open
-dimensions take the array's lengths; with a number the first one becomes 1, and others are refused. Two cases
-differ. A dimension whose symbol an input that stays shares is as long as there: given once, it is repeated
-for as many rows as a run has. And where the file leaves open whether a bound dimension is the batch, because
-one of the two has no symbol, the input that stays is set to one row a run, which is right either way.
+A number is broadcast to the shape that the input declares; an array has to have that shape, and numbers in
+a row fill it where they are as many as it holds. Open dimensions take the array's lengths; with a number the
+first one becomes 1, and others are refused. Two cases differ. A dimension whose symbol an input that stays
+shares is as long as there: given once, it is repeated for as many rows as a run has. And where the file
+leaves open whether a bound dimension is the batch, because one of the two has no symbol, the input that stays
+is set to one row a run, which is right either way.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -46,7 +48,7 @@ def bind(model: ir.Model, feeds: Mapping[str, Feed]) -> dict[str, NDArray[Any]]:
             raise UsageError(
                 f"no input {name!r} to bind{nearest(name, inputs)}; the model's inputs are {', '.join(free)}"
             )
-        arrays[name] = _array(name, feed, inputs[name])
+        arrays[name] = _filling(_array(name, feed, inputs[name]), _dims(inputs[name]))
     staying = [v for n, v in inputs.items() if n not in arrays and n not in model.graph.initializers]
     if arrays and not staying:
         raise UsageError(f"every input is bound ({', '.join(arrays)}); expected one left to explain")
@@ -118,10 +120,21 @@ def _array(name: str, feed: Feed, value: ir.Value) -> NDArray[Any]:
     return cast
 
 
+def _filling(array: NDArray[Any], dims: list[int | str | None] | None) -> NDArray[Any]:
+    """Numbers in a row in the shape that they fill, an open first dimension being one; else as they are."""
+    if array.ndim != 1 or dims is None or len(dims) < 2:
+        return array
+    shape = [1 if axis == 0 and not isinstance(dim, int) else dim for axis, dim in enumerate(dims)]
+    lengths = [dim for dim in shape if isinstance(dim, int)]
+    if len(lengths) < len(shape) or prod(lengths) != array.size:
+        return array
+    return array.reshape(lengths)
+
+
 def _replace(model: ir.Model, value: ir.Value, array: NDArray[Any], staying: Sequence[ir.Value]) -> None:
     """Make ``value`` an initializer, or the output of a node that repeats one to the size of a run."""
     name, graph = value.name or "", model.graph
-    dims = None if value.shape is None else [_dim(dim) for dim in value.shape]
+    dims = _dims(value)
     if dims is not None and array.ndim == 0:
         array = array.reshape((1,) * len(dims))
         number = True
@@ -133,7 +146,8 @@ def _replace(model: ir.Model, value: ir.Value, array: NDArray[Any], staying: Seq
             isinstance(d, int) and d != n and not number for d, n in zip(dims, array.shape, strict=False)
         ):
             want = ", ".join("?" if d is None else str(d) for d in dims)
-            raise UsageError(f"input {name!r} takes [{want}], got {list(array.shape)}")
+            got = f"{array.size} numbers" if array.ndim == 1 else f"an array of shape {list(array.shape)}"
+            raise UsageError(f"input {name!r} takes [{want}], got {got}")
         for axis, dim in enumerate(dims):
             if isinstance(dim, str) and array.shape[axis] == 1 and (where := _place(dim, staying)):
                 linked[axis] = where
@@ -241,6 +255,10 @@ def _place(symbol: str, staying: Sequence[ir.Value]) -> tuple[ir.Value, int] | N
             if _dim(dim) == symbol:
                 return value, axis
     return None
+
+
+def _dims(value: ir.Value) -> list[int | str | None] | None:
+    return None if value.shape is None else [_dim(dim) for dim in value.shape]
 
 
 def _dim(dim: int | ir.SymbolicDim) -> int | str | None:

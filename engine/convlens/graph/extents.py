@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from convlens.graph.evaluate import Data, listed
+from convlens.graph.pooled import pooled, transposed
 from convlens.graph.sizes import Extent, Extents, Size, divide, fresh, product
 
 Shapes: TypeAlias = "Sequence[Extents | None]"
@@ -249,6 +250,9 @@ _RULES: dict[str, Rule] = {
     "Slice": _slice,
     "Resize": _resize,
     "Upsample": _resize,
+    **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), pooled),
+    "ConvTranspose": transposed,
+    "MeanVarianceNormalization": _kept,  # a function, which inference does not look into
 }
 _M = "com.microsoft."
 _RULES |= {

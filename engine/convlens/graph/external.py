@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import onnx
 
 from convlens.errors import ModelFileError
+from convlens.graph.pieces import is_held
 
 
 def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -32,7 +33,7 @@ def external_files(path: Path, proto: onnx.ModelProto) -> list[Path]:
     """
     found: dict[str, tuple[int, str]] = {}
     for tensor in tensors(proto.graph):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL or is_held(tensor):
             continue
         file, end = _entry(path, tensor)
         if end > found.get(file, (-1, ""))[0]:

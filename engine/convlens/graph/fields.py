@@ -28,23 +28,30 @@ def fields(graph: Graph, source: str, channel: int, rule_of: RuleOf) -> dict[str
     """
     rank = graph.value(source).rank or 0
     found: dict[str, Axes] = {source: tuple(Field(axis) for axis in range(rank))}
+    lost: set[str] = set()  # they hang on the source too, but how many axes they have is not known
     for node in graph.nodes:
         inputs = [(found[name], graph.value(name).shape) for name in node.reads if name in found]
-        if not inputs:
+        blind = not lost.isdisjoint(node.reads)
+        if not inputs and not blind:
             continue
         for output in node.outputs:
             if not output:
                 continue
-            axes = _apply(
-                rule_of(node, graph), inputs, graph.value(output).shape, channel, len(node.inputs) > 1
-            )
-            if axes is not None:
+            rule = Everything() if blind else rule_of(node, graph)
+            axes = _apply(rule, inputs, graph.value(output).shape, channel, len(node.inputs) > 1)
+            if axes is None:
+                lost.add(output)
+            else:
                 found[output] = axes
     return found
 
 
 def _apply(rule: Rule, inputs: Sequence[Read], shape: Shape, channel: int, several: bool) -> Axes | None:
     """The axes of an output; ``several`` says whether the node has more inputs, constants among them."""
+    if isinstance(rule, Everything):
+        if shape is None:
+            return None
+        return (Field(0), Field(channel, whole=True), *[None] * len(shape))[: len(shape)]
     first = inputs[0][0]
     if isinstance(rule, Pointwise):
         return _broadcast(inputs, shape)
@@ -66,12 +73,8 @@ def _apply(rule: Rule, inputs: Sequence[Read], shape: Shape, channel: int, sever
         return tuple(f for i, f in enumerate(first) if i not in hit)
     if isinstance(rule, Permute):
         return tuple(first[axis] if axis >= 0 else None for axis in rule.order)
-    if isinstance(rule, Regroup):
-        return tuple(_grouped(first, group, rule, channel) for group in rule.groups)
-    assert isinstance(rule, Everything)
-    if shape is None:
-        return None
-    return (Field(0), Field(channel, whole=True), *[None] * len(shape))[: len(shape)]
+    assert isinstance(rule, Regroup)
+    return tuple(_grouped(first, group, rule, channel) for group in rule.groups)
 
 
 def _grouped(axes: Axes, group: tuple[int, ...], rule: Regroup, channel: int) -> Field | None:
@@ -100,7 +103,11 @@ def _broadcast(inputs: Sequence[Read], shape: Shape) -> Axes:
                 out[rank - back] = field if held is None else held.hull(field)
     # an axis of the source that one of the values has lost was read whole on its way there
     kept = [{field.axis for field in axes if field is not None} for axes, _ in inputs]
+    # and one that two of the output's axes stem from is seen at both their places
+    stems = [field.axis for field in out if field is not None]
     return tuple(
-        field.all() if field is not None and not all(field.axis in axes for axes in kept) else field
+        field.all()
+        if field is not None and (stems.count(field.axis) > 1 or not all(field.axis in axes for axes in kept))
+        else field
         for field in out
     )

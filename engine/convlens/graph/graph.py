@@ -80,7 +80,7 @@ class Graph:
     """A normalised model. Value names are those of the file; nothing is renamed.
 
     ``changes`` says in words what was done to the file's graph to get here, in order; ``bound`` holds
-    the inputs of the file that were bound to constants.
+    the inputs of the file that were bound to constants; ``measures`` is what :meth:`measure` gives.
     """
 
     nodes: tuple[Node, ...]
@@ -94,11 +94,17 @@ class Graph:
     ir: ir.Model
     changes: tuple[str, ...] = ()
     bound: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    measures: Mapping[str, Shape] = field(default_factory=dict)
 
     @cached_property
     def producers(self) -> Mapping[str, Node]:
         """The node that computes each value."""
         return {output: node for node in self.nodes for output in node.outputs if output}
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """At which place among the nodes each value is computed."""
+        return {output: place for place, node in enumerate(self.nodes) for output in node.outputs if output}
 
     @cached_property
     def consumers(self) -> Mapping[str, tuple[Node, ...]]:
@@ -109,6 +115,11 @@ class Graph:
                 if name:
                     found.setdefault(name, []).append(node)
         return {name: tuple(nodes) for name, nodes in found.items()}
+
+    def measure(self, name: str) -> Shape:
+        """The shape of value ``name`` in which sizes that are computed are texts; equal ones are equal."""
+        known = self.measures.get(name)
+        return self.value(name).shape if known is None else known
 
     def value(self, name: str) -> Value:
         """What is known of value ``name``; an unknown value is one with no dtype and no shape."""

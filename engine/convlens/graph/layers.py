@@ -12,6 +12,7 @@ from convlens.errors import LayerError, nearest
 from convlens.graph.aliases import aliases, strip
 from convlens.graph.fields import Axes, fields
 from convlens.graph.graph import Graph, Node, Shape, Value
+from convlens.graph.pause import no_collection
 from convlens.graph.rectifiers import find_rectifiers
 from convlens.graph.shapes import infer
 from convlens.graph.windows import Rule
@@ -69,7 +70,7 @@ class Layer:
         shape: dimensions; an int, the file's symbol, or None where unknown.
         parameters: numbers stored in the file for this operator alone.
         macs: multiply-accumulates for one input, None where the shapes are not known.
-        field: receptive field, None where the value does not depend on an image.
+        field: receptive field, None where the value does not depend on an image, or nobody knows its rank.
         channel_axis: the axis that counts channels (or dense units), None where there is none.
         spatial_axes: the axes that run over the image, in the order of the input's.
     """
@@ -154,6 +155,7 @@ class Layers(Sequence[Layer]):
         return json.dumps([layer.record() for layer in self._layers], indent=1)
 
 
+@no_collection()
 def find_layers(
     graph: Graph,
     facts_of: FactsOf,

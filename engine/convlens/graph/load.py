@@ -3,133 +3,61 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
 
 from convlens.errors import ConvLensError, ModelFileError
 from convlens.graph import passes
 from convlens.graph.bind import Feed, bind, fix, words
-from convlens.graph.external import external_files
 from convlens.graph.fold import fold
 from convlens.graph.graph import Graph, Node, Value
+from convlens.graph.passes.batch import free_batch
 from convlens.graph.passes.names import subgraphs
 from convlens.graph.passes.names import values as values_of
-from convlens.graph.shapes import count, infer
-from convlens.graph.sparse import densify
+from convlens.graph.passes.unbatched import give_batch, unbatched
+from convlens.graph.pause import no_collection
+from convlens.graph.reading import Digest, read
+from convlens.graph.shapes import count, walked
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-_MAGIC = {
-    b"\x89PNG": "a PNG picture",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"PK\x03\x04": "a zip archive (PyTorch's .pt and Keras' .keras look like this)",
-    b"\x89HDF": "an HDF5 file (Keras' .h5 looks like this)",
-    b"\x1f\x8b": "a gzip archive",
-    b"ORTM": "onnxruntime's own format",
-}
 
 
-def read(path: Path) -> tuple[onnx.ModelProto, str]:
-    """The file as a protobuf, and its SHA-256 in hex (external data files are hashed with it).
-
-    Raises:
-        ModelFileError: not there, not ONNX, truncated, or its external data is missing.
-    """
-    if path.is_dir():
-        raise ModelFileError(f"{path}: this is a folder; expected an ONNX file")
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{path}: no such file; expected an ONNX model") from error
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read ({error.strerror}); expected an ONNX model") from error
-    for magic, what in _MAGIC.items():
-        if raw.startswith(magic) or raw[4:8] == magic:
-            raise ModelFileError(
-                f"{path}: this is {what}; expected an ONNX model - export the model to ONNX first"
-            )
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(raw)
-    except DecodeError as error:
-        looks_onnx = raw[:1] == b"\x08" and len(raw) > 16
-        what = "is a truncated or damaged ONNX file" if looks_onnx else "is not an ONNX file"
-        raise ModelFileError(f"{path}: {what} ({len(raw):,} bytes); fetch or export it again") from error
-    if not proto.graph.node or not proto.ir_version:
-        raise ModelFileError(
-            f"{path}: is not an ONNX file, or one without a graph ({len(raw):,} bytes); "
-            "expected a model with at least one node"
-        )
-    if not proto.opset_import:
-        raise ModelFileError(
-            f"{path}: is a truncated ONNX file, it does not say its opset ({len(raw):,} bytes); "
-            "fetch or export it again"
-        )
-    digest = hashlib.sha256(raw)
-    for tensor in proto.graph.initializer:
-        _check_tensor(path, tensor)
-    for data in external_files(path, proto):
-        with data.open("rb") as handle:
-            while block := handle.read(1 << 22):
-                digest.update(block)
-    return proto, digest.hexdigest()
-
-
-def _check_tensor(path: Path, tensor: onnx.TensorProto) -> None:
-    """A file cut inside its last tensor can still parse; its data is then shorter than its shape says."""
-    if not tensor.HasField("raw_data"):
-        return
-    try:
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    except (KeyError, ValueError) as error:
-        raise ModelFileError(
-            f"{path}: weight {tensor.name!r} has the unknown type {tensor.data_type}"
-        ) from error
-    if dtype.itemsize == 1:
-        return  # 4-bit types are packed, and their length is the runtime's to check
-    expected = int(np.prod(tensor.dims, dtype=np.int64)) * dtype.itemsize
-    if len(tensor.raw_data) != expected:
-        raise ModelFileError(
-            f"{path}: weight {tensor.name!r} holds {len(tensor.raw_data):,} bytes where its shape "
-            f"{list(tensor.dims)} needs {expected:,}; the file is damaged, fetch it again"
-        )
-
-
+@no_collection()
 def load_graph(
     path: Path,
     feeds: Mapping[str, Feed] | None = None,
     sizes: Mapping[str, Mapping[int, int]] | None = None,
-) -> tuple[Graph, str]:
-    """Read, normalise and measure the model at ``path``; returns the graph and the file's SHA-256.
+    images: bool = False,
+) -> tuple[Graph, Digest]:
+    """Read, normalise and measure the model at ``path``; returns the graph and the file's hash.
 
     Args:
         path: the file.
         feeds: inputs to bind to constants, by name; see :mod:`convlens.graph.bind`.
         sizes: lengths for open axes, by input and axis; the graph then takes no others.
+        images: give the only input an axis that counts images where the file has none.
 
     Raises:
         ModelFileError: the file cannot be read.
         UnsupportedError: it holds what no executor covers.
         UsageError: ``feeds`` does not fit its inputs.
     """
-    proto, digest = read(path)
     try:
-        sparse = densify(proto.graph)
-        model = ir.serde.deserialize_model(proto)
-        ir.external_data.set_base_dir(model.graph, path.parent)
+        model, digest, sparse = read(path)
         bound = bind(model, feeds) if feeds else {}
         changes = ["sparse weights written out"] if sparse else []
         changes += [f"input {name} bound to {words(array)}" for name, array in bound.items()]
         changes += fix(model, sizes or {})
         changes += passes.normalise(model)
-        graph = replace(build(model), changes=tuple(changes), bound=bound)
+        graph = build(model)
+        if images and unbatched(graph):
+            changes += passes.run(model, (give_batch, free_batch))
+            graph = build(model)
+        graph = replace(graph, changes=tuple(changes), bound=bound)
     except (ConvLensError, passes.PassError):
         raise
     except Exception as error:
@@ -172,12 +100,14 @@ def build(model: ir.Model) -> Graph:
     }
     known |= {value.name: value for value in inputs}
     known |= {name: Value(name, array.dtype.name, tuple(array.shape)) for name, array in constants.items()}
-    values = known | infer(model, {})
+    walk = walked(model, {})
+    values = known | walk.values()
     return Graph(
         nodes=tuple(nodes),
         inputs=inputs,
         outputs=tuple(value.name for value in raw.outputs if value.name),
         values=values,
+        measures=walk.measures(),
         constants=constants,
         metadata=dict(model.metadata_props),
         opsets=opsets,

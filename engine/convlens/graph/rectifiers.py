@@ -93,7 +93,7 @@ def _gate(node: Node, graph: Graph, ends: Set[str]) -> Rectifier | None:
             break
         chain.append(reader)
         last = reader
-    ordered = sorted(segment.values(), key=graph.nodes.index)
+    ordered = sorted(segment.values(), key=lambda part: graph.places[part.outputs[0]])
     squash = next(part.op for part in ordered if part.op in _SQUASHING)
     return Rectifier(f"{squash} x Mul", source, last.outputs[0], (*ordered, *chain))
 

@@ -44,6 +44,8 @@ def first_axis(r: Reads) -> list[Rows]:
         raise Stuck("the images are not along its first axis")
     if r.attributes.get("training_mode", 0) or r.attributes.get("channels_last", 0):
         raise Stuck("this form of it is not known")
+    if any(out is not None for out in r.out[1:]):
+        raise Stuck("its further outputs hold no images")
     return [r.at(0)] * len(r.out)
 
 

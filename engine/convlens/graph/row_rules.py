@@ -18,7 +18,9 @@ def follow(reads: Reads) -> list[Rows]:
         raise Stuck("nothing is known of how it treats the images of a batch")
     if reads.op not in _SHAPED:
         for data in reads.data:
-            if data is not None and any(reads.counts(item) for item in data.reshape(-1).tolist()):
+            if data is None or data.dtype != object:  # numbers, among which there are no sizes
+                continue
+            if any(reads.counts(item) for item in data.reshape(-1).tolist()):
                 raise Stuck("it computes with the number of images")
     return rule(reads)
 

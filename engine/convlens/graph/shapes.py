@@ -30,12 +30,17 @@ def infer(model: ir.Model, inputs: Mapping[str, tuple[Dim, ...]]) -> dict[str, V
         inputs: shapes to assume for graph inputs instead of the file's own, to turn symbols into
             numbers. Values computed from other shapes than the file's are then consistent with them.
     """
+    return walked(model, inputs).values()
+
+
+def walked(model: ir.Model, inputs: Mapping[str, tuple[Dim, ...]]) -> Walk:
+    """The walk through all nodes behind :func:`infer`."""
     walk = Walk(model, inputs)
     for node in model.graph:
         walk.step(node)
         if not inputs:  # what the file says of its values holds for its own shapes only
             walk.declare(node)
-    return walk.values()
+    return walk
 
 
 def count(dim: int) -> int | None:
@@ -60,6 +65,7 @@ class Walk:
         self._names: dict[str, str] = {}  # what people call a symbol
         self._symbols: dict[str, Size] = {}  # by how they are written in types for inference
         self._proto: dict[str, onnx.TensorProto] = {}
+        self._lists: dict[str, onnx.TypeProto] = {}
         self._opsets = {domain or "": version for domain, version in model.opset_imports.items()}
         self._imports = [onnx.helper.make_opsetid(d, v) for d, v in self._opsets.items()]
         for value in model.graph.inputs:
@@ -146,7 +152,9 @@ class Walk:
             return []
         rows = []
         for name in node.output:
-            if name and name in found and found[name].HasField("tensor_type"):
+            if name and name in found and not found[name].HasField("tensor_type"):
+                self._lists[name] = found[name]  # a list of tensors, or one that may be absent
+            elif name and name in found:
                 tensor = found[name].tensor_type
                 rows.append((name, tensor.elem_type, self._read(tensor)))
         return rows
@@ -171,6 +179,8 @@ class Walk:
         return rows
 
     def _type(self, name: str) -> onnx.TypeProto:
+        if name in self._lists:
+            return self._lists[name]
         shape = self.extents.get(name)
         return onnx.helper.make_tensor_type_proto(
             self.dtypes.get(name, onnx.TensorProto.FLOAT),
@@ -222,6 +232,14 @@ class Walk:
         """What is known, as people read it: sizes that are no symbol of the file's are None."""
         names = {**dict.fromkeys(self.dtypes), **dict.fromkeys(self.extents)}
         return {name: Value(name, _numpy_name(self.dtypes.get(name, 0)), self._shown(name)) for name in names}
+
+    def measures(self) -> dict[str, tuple[Dim, ...]]:
+        """Shapes with every size: those that are computed as texts, of which equal ones are equal sizes."""
+        return {
+            name: tuple(size if isinstance(size, int) else repr(size) for size in shape)
+            for name, shape in self.extents.items()
+            if any(not isinstance(size, int) for size in shape)
+        }
 
     def _shown(self, name: str) -> tuple[Dim, ...] | None:
         shape = self.extents.get(name)

@@ -182,7 +182,7 @@ def _is_picture(value: Value) -> bool:
 
 
 def _is_whole(value: Value) -> bool:
-    return value.dtype in (*_INTEGERS, "uint8", None)
+    return value.dtype in (*_INTEGERS, "uint8", "bool", None)
 
 
 def _understood(graph: Graph, value: Value, layout: str | None, kind: str | None) -> Source:
@@ -249,7 +249,8 @@ def _layout(graph: Graph, value: Value, kind: str | None) -> tuple[str, str]:
         orders = {1: "NCTHW", 4: "NTHWC", 2: "NTCHW"}
         order = next((orders[axis] for axis in orders if counts[axis] in _COLOURS), "NCTHW")
         return order, "the axes as its shape suggests"
-    return ("NTC" if value.dtype in _INTEGERS else "NCT"), "the axes as is usual"
+    tokens = value.dtype in _INTEGERS and reads_as_tokens(graph, value.name)
+    return ("NTC" if tokens else "NCT"), "the axes as is usual"
 
 
 def _flat_layout(graph: Graph, value: Value, kind: str | None) -> tuple[str, str]:
@@ -286,7 +287,7 @@ def _kind(graph: Graph, value: Value, order: str) -> tuple[str, str]:
     if len(spatial) == 0:
         return "vector", "features without an order"
     if len(spatial) == 1:
-        if value.dtype in _INTEGERS:
+        if value.dtype in _INTEGERS and reads_as_tokens(graph, value.name):
             return "tokens", "integers that are looked up"
         return "signal", "one axis that runs"
     if len(spatial) == 3:

@@ -29,6 +29,17 @@ def axes_at_convolution(graph: Graph, name: str) -> tuple[Axes, str] | None:
     None stands for an axis that was put in on the way. Also the operator. Nothing where no convolution
     is reached through operators that keep the axes apart.
     """
+    found = _at_convolution(graph, name)
+    return found if found is not None and len(found[0]) >= 3 and found[0][0] == 0 else None
+
+
+def lacks_batch(graph: Graph, name: str) -> bool:
+    """Whether the first axis of input ``name`` is no batch: it is put in on the way to the convolution."""
+    found = _at_convolution(graph, name)
+    return found is not None and found[0][0] is None and 0 in found[0][1:]
+
+
+def _at_convolution(graph: Graph, name: str) -> tuple[Axes, str] | None:
     rank = graph.value(name).rank
     if rank is None:
         return None
@@ -38,8 +49,7 @@ def axes_at_convolution(graph: Graph, name: str) -> tuple[Axes, str] | None:
         if data is None:
             continue
         if node.op in CONVOLUTIONS and data == node.input(0):
-            axes = held[data]
-            return (axes, node.op) if len(axes) >= 3 and axes[0] == 0 else None
+            return held[data], node.op
         after = _after(graph, node, held[data])
         if after is not None and data == _data(node, held):
             held[node.outputs[0]] = after
@@ -93,6 +103,8 @@ def _reshaped(graph: Graph, node: Node, axes: Axes) -> Axes | None:
     before, after = graph.value(node.input(0)).shape, graph.value(node.outputs[0]).shape
     if before is None or after is None:
         return None
+    if after[0] == 1 and after[1:] == before and None not in before:
+        return (None, *axes)
     real = [axis for axis, dim in enumerate(before) if axis == 0 or dim != 1]
     kept = [axis for axis, dim in enumerate(after) if axis == 0 or dim != 1]
     if len(real) != len(kept):

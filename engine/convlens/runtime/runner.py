@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from convlens.errors import LayerError, ModelFileError, UnsupportedError, nearest
+from convlens.errors import ModelFileError, UnsupportedError
 from convlens.graph.graph import Graph
 from convlens.runtime.providers import providers, resolve
+from convlens.runtime.refusal import refusal
+from convlens.runtime.shared import SharedModel, numpy_dtype
 
 Arrays = Mapping[str, NDArray[Any]]
 
 _KEPT_SESSIONS = 4
-_PROTOBUF_LIMIT = (1 << 31) - (1 << 20)
+_BY_THREADS = frozenset({"DynamicQuantizeLSTM"})  # one range for the rows that a thread takes
 
 
 class Runner:
@@ -59,10 +60,15 @@ class Runner:
         shape = chosen[0].shape if chosen else None
         return shape[0] if shape and isinstance(shape[0], int) else None
 
+    @cached_property
+    def _shared(self) -> SharedModel:
+        return SharedModel(self.graph)
+
     def whole(self) -> Runner:
         """The same, but images always share a forward, whatever is known of them."""
         found = Runner(self.graph, self.device, self.threads, self.source)
         found._sessions = self._sessions
+        found._shared = self._shared
         return found
 
     def step(self, batch_size: int) -> int:
@@ -228,77 +234,28 @@ class Runner:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
-        if self.threads is not None:
-            options.intra_op_num_threads = self.threads
+        threads = 1 if any(node.op in _BY_THREADS for node in self.graph.nodes) else self.threads
+        if threads is not None:
+            options.intra_op_num_threads = threads
         if exact:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        with tempfile.TemporaryDirectory(prefix="convlens-") as folder:
-            model = self._exposed(names, Path(folder))
-            try:
-                session = onnxruntime.InferenceSession(model, options, providers=providers(self.device))
-            except Exception as error:
-                raise UnsupportedError(f"onnxruntime refuses the model: {reason(error)}") from error
+        model = self._shared.exposing(names)
+        if self._shared.names:
+            options.add_external_initializers(self._shared.names, self._shared.values)
+        try:
+            session = onnxruntime.InferenceSession(model, options, providers=providers(self.device))
+        except Exception as error:
+            raise UnsupportedError(refusal(self.graph, reason(error))) from error
         self._sessions[key] = session
         while len(self._sessions) > _KEPT_SESSIONS:
             self._sessions.popitem(last=False)
         return session
 
-    def _exposed(self, names: frozenset[str], folder: Path) -> bytes | str:
-        """The model with ``names`` as its only outputs: bytes, or a file where it is too large."""
-        model = self.graph.ir
-        known = {v.name for node in model.graph for v in node.outputs if v.name}
-        for name in sorted(names - known):
-            raise LayerError(f"the graph computes no value {name!r}{nearest(name, known)}")
-        weights = model.graph.initializers.values()
-        size = sum(v.const_value.nbytes for v in weights if v.const_value is not None)
-        external = any(isinstance(v.const_value, ir.ExternalTensor) for v in weights)
-        if size > _PROTOBUF_LIMIT or external:
-            path = folder / "model.onnx"
-            proto = ir.serde.serialize_model(model)
-            _set_outputs(proto, names, self.graph)
-            ir_model = ir.serde.deserialize_model(proto)
-            for name, value in ir_model.graph.initializers.items():
-                value.const_value = _at_hand(model.graph.initializers[name].const_value)
-            ir.save(ir_model, path, external_data="weights.bin")
-            return os.fspath(path)
-        proto = ir.serde.serialize_model(model)
-        _set_outputs(proto, names, self.graph)
-        return bytes(proto.SerializeToString())
-
-
-def _set_outputs(proto: onnx.ModelProto, names: frozenset[str], graph: Graph) -> None:
-    kept = {info.name: info for info in proto.graph.output if info.name in names}
-    del proto.graph.output[:]
-    for name in sorted(names):
-        info = onnx.ValueInfoProto(name=name)
-        dtype = graph.value(name).dtype
-        if name in kept:
-            info = kept[name]
-        elif dtype is not None:
-            info.type.tensor_type.elem_type = onnx.helper.np_dtype_to_tensor_dtype(_numpy(dtype))
-        proto.graph.output.append(info)
-
-
-def _at_hand(tensor: ir.TensorProtocol | None) -> ir.TensorProtocol | None:
-    """A tensor that saving does not close: the graph's constants are views of the mapped file."""
-    if isinstance(tensor, ir.ExternalTensor):
-        return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
-    return tensor
-
-
-def _numpy(name: str) -> np.dtype[Any]:
-    if name in ("bfloat16", "int4", "uint4") or name.startswith("float8"):
-        import ml_dtypes
-
-        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
-        return found
-    return np.dtype(name)
-
 
 def as_declared(array: NDArray[Any], dtype: str | None) -> NDArray[Any]:
     """The array contiguous, real numbers in the precision that the input declares."""
     if dtype is not None and "float" in dtype and array.dtype.kind == "f":
-        return np.ascontiguousarray(array, dtype=_numpy(dtype))
+        return np.ascontiguousarray(array, dtype=numpy_dtype(dtype))
     return np.ascontiguousarray(array)
 
 

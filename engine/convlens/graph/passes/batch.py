@@ -54,6 +54,10 @@ def _source(model: ir.Model) -> ir.Value | None:
     return inputs[0] if inputs[0].shape[0] == 1 else None
 
 
+_EXPAND = 8
+"""The opset that brought Expand; before, Tile repeats an axis of length 1."""
+
+
 class _Proof:
     """One attempt: walks through the graph, rewrites constants, and can take everything back."""
 
@@ -230,7 +234,8 @@ class _Proof:
                 continue
             if len(shape) > rows.axis and shape[rows.axis] == 1:
                 sizes = self._sized(node, like, rows.axis, [1] * len(shape))
-                (stretched,) = self._insert(node, "Expand", [value, sizes])
+                kind = "Expand" if self.model.opset_imports.get("", 1) >= _EXPAND else "Tile"
+                (stretched,) = self._insert(node, kind, [value, sizes])
                 self.rows[stretched.name or ""] = rows
                 self.depends.add(stretched.name or "")
                 self._replace(node, index, stretched)

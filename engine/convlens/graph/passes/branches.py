@@ -139,8 +139,9 @@ def _write_out(model: ir.Model, node: ir.Node, truth: bool) -> set[ir.Node]:
         replaced.append((output, result))
     parent.insert_before(node, nodes)
     for output, result in replaced:
-        result.type = result.type if result.type is not None else output.type
-        result.shape = result.shape if result.shape is not None else output.shape
+        declared = output.is_graph_output()  # at the graph's border the file's word stands
+        result.type = output.type if declared or result.type is None else result.type
+        result.shape = output.shape if declared or result.shape is None else result.shape
         ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
         name, output.name = output.name, None
         result.name = name or fresh("branch", own)

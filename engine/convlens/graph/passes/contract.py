@@ -177,7 +177,7 @@ def _collect(
             node.version,
             tuple([None if value is None else value.name for value in node.inputs]),
             tuple([value.name for value in node.outputs]),
-            tuple(attributes.values()) if attributes else (),
+            tuple(attributes.data.values()) if attributes.data else (),
         )
         for inner in subgraphs(node):
             _collect(inner, depth + 1, nodes, weights)
