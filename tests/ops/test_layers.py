@@ -77,6 +77,10 @@ TRANSPOSED = [
         for k in ((3, 3), (4, 5))
         for more in ({}, {"output_shape": [8, 9]})
     ),
+    *(
+        case("ConvTranspose", x(1, 3, 4, 5), W(3, 2, 1, 2), auto_pad=auto, strides=[2, 3])
+        for auto in ("SAME_UPPER", "SAME_LOWER")  # a kernel narrower than the stride
+    ),
     case("ConvTranspose", x(1, 4, 4, 5), W(4, 3, 3, 3), group=2, dilations=[2, 2]),
     case("ConvTranspose", x(1, 4, 4, 5), W(4, 1, 4, 4), group=4, strides=[2, 2], pads=[1] * 4),
     case("ConvTranspose", x(1, 3, 6), W(3, 2, 4), W(2), strides=[2], pads=[1, 1]),
@@ -148,6 +152,18 @@ POOLS = [
         for i in (0, 1)
         for s, k in (((7, 9), [3, 3]), ((8, 6), [2, 4]))
     ),
+    *(
+        case(pool, x(1, 2, *s), opsets=22, auto_pad=a, kernel_shape=k, strides=t, dilations=d, ceil_mode=c)
+        for pool in ("MaxPool", "AveragePool", "LpPool")
+        for a in ("SAME_UPPER", "SAME_LOWER")
+        for c in (0, 1)
+        for s, k, t, d in (
+            ((7, 8), [3, 2], [1, 2], [2, 1]),
+            ((6, 7), [2, 3], [3, 2], [2, 2]),
+            ((6, 8), [1, 2], [3, 4], [2, 2]),
+        )
+    ),
+    case("MaxPool", x(1, 2, 8), opsets=12, outputs=2, auto_pad="SAME_UPPER", kernel_shape=[2], strides=[4]),
     case("AveragePool", x(1, 2, 9, 9), opsets=19, kernel_shape=[3, 2], dilations=[2, 3]),
     case(
         "AveragePool",

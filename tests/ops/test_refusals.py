@@ -56,5 +56,28 @@ REFUSED = [
 )
 def test_is_refused(one: Case, opset: int, why: str, tmp_path: Path) -> None:
     feeds = {name: torch.from_numpy(array) for name, array in one.feeds.items()}
-    with pytest.raises(UnsupportedError, match=why):
-        torch_graph(one.model(opset), tmp_path).values(feeds, ["y0"])
+    proto = one.model(opset)
+    with pytest.raises(UnsupportedError, match=why) as caught:
+        torch_graph(proto, tmp_path).values(feeds, ["y0"])
+    text = str(caught.value)
+    assert "\n" not in text
+    assert any(f"{node.op_type} (opset" in text for node in proto.graph.node)
+    assert " node '" in text
+    assert "is not covered by the PyTorch converter" in text
+
+
+@pytest.mark.parametrize(
+    ("one", "opset", "covered"),
+    [
+        (case("MaxPool", x(1, 1, 2, 2, 2, 2), kernel_shape=[1] * 4), 17, "covered: one to three axes"),
+        (
+            case("GridSample", x(1, 1, 4, 4), x(1, 2, 2, 2), mode="none"),
+            20,
+            "covered: bicubic, bilinear, cubic",
+        ),
+        (case("Pad", x(1, 1, 4, 4), ints(*[1] * 8), mode="none"), 17, "covered: constant, "),
+    ],
+)
+def test_a_refusal_says_what_is_covered(one: Case, opset: int, covered: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=covered):
+        torch_graph(one.model(opset), tmp_path)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from convlens import ops
 from convlens.errors import ConvLensError, UnsupportedError
 from convlens.graph.graph import Graph, Node
+from convlens.graph.pause import no_collection
 from convlens.graph.rectifiers import Rectifier, find_rectifiers
 from convlens.instrument.gates import gated
 from convlens.instrument.maker import Maker, from_array, to_tensor, wrapped
@@ -75,6 +76,7 @@ class TorchGraph(nn.Module):
         self.eval()
         self.requires_grad_(False)
 
+    @no_collection()
     def _build(self) -> list[Step]:
         unknown = sorted({n.full_op for n in self.graph.nodes if ops.find(n) is None})
         if unknown:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from convlens.errors import TargetError
-from convlens.graph.explained import explained_at
+from convlens.explained import explained_at
 from convlens.instrument.session import Session
 from convlens.targets import check_rows
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -75,11 +74,11 @@ class Maker:
             raise self.refuse(f"element type {name}")
         return found
 
-    def refuse(self, why: str) -> UnsupportedError:
+    def refuse(self, why: str, covered: str = "") -> UnsupportedError:
         where = self._node.name or (self._node.outputs[0] if self._node.outputs else "?")
         return UnsupportedError(
             f"{self._node.full_op} (opset {self._node.version}) node {where!r}: {why} is not covered "
-            "by the PyTorch converter"
+            f"by the PyTorch converter{'; covered: ' + covered if covered else ''}"
         )
 
 
@@ -113,10 +112,8 @@ def from_array(array: NDArray[Any]) -> Tensor:
     elif name.startswith(("float8_", "float6_", "float4_")):
         array = array.astype(np.float32)
     half = name == "bfloat16"
-    with warnings.catch_warnings():  # the file's arrays are read-only; the copy below is not
-        warnings.simplefilter("ignore", UserWarning)
-        plain = np.ascontiguousarray(array.view(np.int16) if half else array).reshape(array.shape)
-        tensor = torch.from_numpy(plain).clone()
+    # a copy: what is done to the module's weights must not reach the file's
+    tensor = torch.from_numpy(np.array(array.view(np.int16) if half else array, order="C", copy=True))
     return tensor.view(torch.bfloat16) if half else tensor
 
 

@@ -95,7 +95,7 @@ def depth_to_space(node: TorchNode) -> Forward:
     """Blocks of channels laid out as blocks of pixels."""
     block, mode = int(node.attr("blocksize")), node.attr("mode", "DCR")
     if mode not in ("DCR", "CRD"):
-        raise node.refuse(f"mode {mode!r}")
+        raise node.refuse(f"mode {mode!r}", "DCR, CRD")
 
     def forward(x: Tensor) -> Tensor:
         n, c, h, w = x.shape
@@ -114,7 +114,7 @@ def space_to_depth(node: TorchNode) -> Forward:
     """Blocks of pixels laid out as blocks of channels, the block's position or the channel outermost."""
     block, mode = int(node.attr("blocksize")), node.attr("mode", "DCR")
     if mode not in ("DCR", "CRD"):
-        raise node.refuse(f"mode {mode!r}")
+        raise node.refuse(f"mode {mode!r}", "DCR, CRD")
     order = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
 
     def forward(x: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ def pad(node: TorchNode) -> Forward:
 
     mode = node.attr("mode", "constant")
     if mode != "constant" and mode not in _PADDINGS:
-        raise node.refuse(f"mode {mode!r}")
+        raise node.refuse(f"mode {mode!r}", ", ".join(("constant", *_PADDINGS)))
     amounts, filling, along = numbers(node, 1, "pads"), numbers(node, 2), numbers(node, 3)
     attribute = node.attr("value", 0.0)
 

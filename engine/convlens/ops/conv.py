@@ -42,7 +42,7 @@ def _transposed_macs(_node: Node, inputs: Sequence[tuple[int, ...]], _output: tu
 def _check_rank(node: TorchNode, rank: int | None) -> None:
     """Refuse what torch has no convolution for; a rank that is not known is looked at again when run."""
     if rank is not None and rank not in (3, 4, 5):
-        raise node.refuse(f"a convolution over {rank - 2} axes")
+        raise node.refuse(f"a convolution over {rank - 2} axes", "one to three axes")
 
 
 @operator("Conv", kind="conv", window=_conv_window, macs=_conv_macs)
@@ -127,7 +127,8 @@ def conv_transpose(node: TorchNode) -> Forward:
         crops: list[tuple[int, int]] = list(zip(g.before, g.after, strict=True))
         if wanted or g.same:
             sizes = wanted[-n:] if wanted else [a * b for a, b in zip(x.shape[2:], g.strides, strict=True)]
-            extra = [e + max(s - f, 0) for e, f, s in zip(extra, full, sizes, strict=True)]
+            if wanted:  # SAME only crops: where the kernel is narrower than the stride, less comes out
+                extra = [e + max(s - f, 0) for e, f, s in zip(extra, full, sizes, strict=True)]
             totals = [max(f - size, 0) for f, size in zip(full, sizes, strict=True)]
             upper = g.auto == "SAME_UPPER"
             crops = [(t // 2, t - t // 2) if upper else (t - t // 2, t // 2) for t in totals]

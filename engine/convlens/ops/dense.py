@@ -47,7 +47,9 @@ def gemm(node: TorchNode) -> Forward:
     if real and not trans_a and (not node.has(2) or bias is not None) and fits:
         b = node.weight(1)
         assert b is not None
-        matrix = alpha * (b if trans_b else b.t())
+        matrix = b if trans_b else b.t()
+        if alpha != 1.0:
+            matrix = alpha * matrix
         with torch.device("meta"):
             module = nn.Linear(matrix.shape[1], matrix.shape[0], bias=bias is not None)
         module.weight = nn.Parameter(matrix.contiguous(), requires_grad=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from convlens.graph.graph import Graph, Node
@@ -27,6 +27,15 @@ class Geometry:
     before: tuple[int, ...]
     after: tuple[int, ...]
     auto: str
+    pools: bool = False
+
+    @classmethod
+    def pooling(cls, node: _HasAttr) -> Geometry:
+        """Read from a node that pools: there onnxruntime pads for SAME as if nothing were dilated.
+
+        A stride beyond the kernel makes that padding negative: what it cuts off is not seen.
+        """
+        return replace(cls.of(node, node.attr("kernel_shape")), pools=True)
 
     @classmethod
     def of(cls, node: _HasAttr, kernel: Sequence[int]) -> Geometry:
@@ -59,6 +68,11 @@ class Geometry:
             return list(zip(self.before, self.after, strict=True))
         found = []
         for n, k, s, d in zip(size, self.kernel, self.strides, self.dilations, strict=True):
+            if self.pools:
+                total = (-(-n // s) - 1) * s + k - n
+                front = int((total if self.auto == "SAME_UPPER" else total + 1) / 2)  # towards zero
+                found.append((front, total - front))
+                continue
             total = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
             small, large = total // 2, total - total // 2
             found.append((small, large) if self.auto == "SAME_UPPER" else (large, small))

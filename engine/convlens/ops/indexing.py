@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 
 def _slice_window(node: Node, graph: Graph) -> Rule:
-    """A shift and a stride; an axis that runs backwards is read whole."""
+    """A shift and a stride; an axis that runs backwards, or starts at a computed place, is read whole."""
     shape = sizes(graph, node.input(0))
-    starts, ends = fixed(node, graph, 1, "starts"), fixed(node, graph, 2, "ends")
-    if shape is None or starts is None or ends is None or computed(node, graph, 1, 2, 3, 4):
+    starts, axes = fixed(node, graph, 1, "starts"), fixed(node, graph, 3, "axes")
+    if shape is None or computed(node, graph, 3) or (starts is None and axes is None):
         return Everything()
-    axes = fixed(node, graph, 3, "axes")
+    if starts is None or computed(node, graph, 4):
+        cut = axes if axes is not None else range(len(starts or ()))
+        return Kernel({}, frozenset(axis % len(shape) for axis in cut))
     steps = fixed(node, graph, 4)
     windows, mixed = {}, set()
     for axis, start, step in zip(

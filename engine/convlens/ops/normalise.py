@@ -199,7 +199,7 @@ def lp_normalization(node: TorchNode) -> Forward:
 
     p, axis = int(node.attr("p", 2)), int(node.attr("axis", -1))
     if p not in (1, 2):
-        raise node.refuse(f"the {p}-norm")
+        raise node.refuse(f"the {p}-norm", "the 1-norm and the 2-norm")
 
     def forward(x: Tensor) -> Tensor:
         norm = torch.linalg.vector_norm(x, p, axis, keepdim=True)

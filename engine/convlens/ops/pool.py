@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def _pool_window(node: Node, graph: Graph) -> Rule:
-    kernel = node.attr("kernel_shape")
-    rule = Geometry.of(node, kernel).rule(spatial(graph, node.input(0)) or [None] * len(kernel))
+    g = Geometry.pooling(node)
+    rule = g.rule(spatial(graph, node.input(0)) or [None] * len(g.kernel))
     return Kernel(rule.windows, frozenset()) if isinstance(rule, Kernel) else rule
 
 
@@ -29,7 +29,7 @@ def _global_window(node: Node, graph: Graph) -> Rule:
 
 def _check_rank(node: TorchNode, kernel: tuple[int, ...]) -> None:
     if len(kernel) not in (1, 2, 3):
-        raise node.refuse(f"pooling over {len(kernel)} axes")
+        raise node.refuse(f"pooling over {len(kernel)} axes", "one to three axes")
 
 
 def _overhang(g: Geometry, size: Sequence[int], ceil: bool) -> list[int]:
@@ -57,6 +57,18 @@ def _pad_behind(x: Tensor, amounts: Sequence[int], value: float) -> Tensor:
     return F.pad(x, [p for amount in reversed(amounts) for p in (0, amount)], value=value)
 
 
+def _pad_all(g: Geometry, x: Tensor, ceil: bool, value: float) -> Tensor:
+    """``x`` padded for every window, those of rounding up included.
+
+    In one step: what SAME would cut off behind, such a window still sees.
+    """
+    from torch.nn import functional as F
+
+    size = x.shape[2:]
+    rows = list(zip(g.padding(size), _overhang(g, size, ceil), strict=True))
+    return F.pad(x, [n for (front, back), over in reversed(rows) for n in (front, back + over)], value=value)
+
+
 @operator("MaxPool", kind="pool", window=_pool_window)
 def max_pool(node: TorchNode) -> Forward:
     """ONNX MaxPool, with its indices where the graph asks for them."""
@@ -64,7 +76,7 @@ def max_pool(node: TorchNode) -> Forward:
     from torch import nn
     from torch.nn import functional as F
 
-    g = Geometry.of(node, node.attr("kernel_shape"))
+    g = Geometry.pooling(node)
     _check_rank(node, g.kernel)
     ceil = bool(node.attr("ceil_mode", 0))
     n = len(g.kernel)
@@ -78,8 +90,7 @@ def max_pool(node: TorchNode) -> Forward:
 
     def forward(x: Tensor) -> Tensor | tuple[Tensor, ...]:
         real = x if x.dtype.is_floating_point else x.float()
-        padded = g.pad(real, float("-inf"))
-        padded = _pad_behind(padded, _overhang(g, x.shape[2:], ceil), float("-inf"))
+        padded = _pad_all(g, real, ceil, float("-inf"))
         indices = node.outputs > 1
         found = function(padded, g.kernel, g.strides, dilation=g.dilations, return_indices=indices)
         if not indices:
@@ -109,7 +120,7 @@ def average_pool(node: TorchNode) -> Forward:
     import torch
     from torch import nn
 
-    g = Geometry.of(node, node.attr("kernel_shape"))
+    g = Geometry.pooling(node)
     _check_rank(node, g.kernel)
     ceil = bool(node.attr("ceil_mode", 0))
     include = bool(node.attr("count_include_pad", 0))
@@ -149,12 +160,12 @@ def _root(powers: Tensor, p: int) -> Tensor:
 @operator("LpPool", kind="pool", window=_pool_window)
 def lp_pool(node: TorchNode) -> Forward:
     """ONNX LpPool: the p-norm of every window."""
-    g = Geometry.of(node, node.attr("kernel_shape"))
+    g = Geometry.pooling(node)
     _check_rank(node, g.kernel)
     ceil, p = bool(node.attr("ceil_mode", 0)), int(node.attr("p", 2))
 
     def forward(x: Tensor) -> Tensor:
-        return _root(_total(g, g.pad(x.abs() ** p), _overhang(g, x.shape[2:], ceil)), p)
+        return _root(_total(g, _pad_all(g, x.abs() ** p, ceil, 0.0), [0] * len(g.kernel)), p)
 
     return forward
 

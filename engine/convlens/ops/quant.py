@@ -146,7 +146,9 @@ def dequantize_linear(node: TorchNode) -> Forward:
 def dynamic(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Codes of 8 bits, their scale and zero point, chosen so that all of ``x`` and 0 fit.
 
-    Scale and zero point are taken as they are: no gradient goes through them.
+    Scale and zero point are taken as they are: no gradient goes through them. The numbers' own gradient
+    passes everywhere: the largest and the smallest are cut by half a step at most, where the zero point
+    was rounded, which is no saturation.
     """
     import torch
 
@@ -155,7 +157,9 @@ def dynamic(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         scale = torch.where(high == low, torch.ones_like(high), (high - low) / 255)
         exact = (-low / scale).clamp(0, 255)
         zero = exact.round()
-    return rounded(x / scale, zero, (0, 255)), scale, exact if _UNROUNDED.get() else zero
+    steps = x / scale + zero
+    codes = rounded(x.detach() / scale, zero, (0, 255))
+    return steps + (codes - steps).detach(), scale, exact if _UNROUNDED.get() else zero
 
 
 @operator("DynamicQuantizeLinear", kind="quantise")

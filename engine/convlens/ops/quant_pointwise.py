@@ -117,8 +117,8 @@ def qlinear_mul(node: TorchNode) -> Forward:
 def _pool_window(node: Node, graph: Graph) -> Rule:
     if node.attr("channels_last", 0):
         return Everything()
-    kernel = node.attr("kernel_shape")
-    rule = Geometry.of(node, kernel).rule(spatial(graph, node.input(0)) or [None] * len(kernel))
+    g = Geometry.pooling(node)
+    rule = g.rule(spatial(graph, node.input(0)) or [None] * len(g.kernel))
     return Kernel(rule.windows, frozenset()) if isinstance(rule, Kernel) else rule
 
 

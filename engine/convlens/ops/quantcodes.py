@@ -52,13 +52,16 @@ _TYPE_FROM = {
 """Operators that write codes: the inputs that tell of which type, in the order of precedence."""
 
 _SUMS = frozenset({"ConvInteger", "MatMulInteger"})
-_ROUNDING = frozenset({*_TYPE_FROM, "DynamicQuantizeLinear", _MS + "DynamicQuantizeMatMul"})
+_ROUNDING = frozenset(
+    {*_TYPE_FROM, "DynamicQuantizeLinear", _MS + "DynamicQuantizeMatMul", _MS + "DynamicQuantizeLSTM"}
+)
 _READERS = frozenset(
     {
         "DequantizeLinear",
         _MS + "DequantizeLinear",
         _MS + "MatMulIntegerToFloat",
         _MS + "DynamicQuantizeMatMul",
+        _MS + "DynamicQuantizeLSTM",
     }
 )
 _MOVES = frozenset(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _Function: TypeAlias = "Callable[[Tensor], Tensor]"
-_State: TypeAlias = "tuple[Tensor, ...]"
+State: TypeAlias = "tuple[Tensor, ...]"
 
 _DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
 # alpha and beta of each function, in onnxruntime where the specification names none; a function takes
@@ -65,8 +65,8 @@ def _function(name: str, parameters: Sequence[float]) -> _Function | None:
 
 
 @dataclass(frozen=True)
-class _Layer:
-    """What the attributes of a recurrent node say."""
+class Layer:
+    """What the attributes of a recurrent node say; ``kind`` is LSTM, GRU or RNN."""
 
     kind: str
     directions: int
@@ -80,13 +80,14 @@ class _Layer:
     plain: str | None  # the function of torch's own kernel, None where there is no such kernel
 
     @classmethod
-    def of(cls, node: TorchNode) -> _Layer:
+    def of(cls, node: TorchNode, kind: str) -> Layer:
+        """Read from ``node``, or refused."""
         direction = node.attr("direction", "forward")
         backwards = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}.get(direction)
         if backwards is None:
-            raise node.refuse(f"direction {direction!r}")
-        count = len(_DEFAULTS[node.op])
-        names = [name.lower() for name in node.attr("activations") or _DEFAULTS[node.op] * len(backwards)]
+            raise node.refuse(f"direction {direction!r}", "forward, reverse, bidirectional")
+        count = len(_DEFAULTS[kind])
+        names = [name.lower() for name in node.attr("activations") or _DEFAULTS[kind] * len(backwards)]
         if len(names) != count * len(backwards):
             raise node.refuse(f"{len(names)} activations for {len(backwards)} directions")
         alphas, betas = list(node.attr("activation_alpha") or ()), list(node.attr("activation_beta") or ())
@@ -100,14 +101,14 @@ class _Layer:
             found.append(function)
         clip = node.attr("clip")
         reset_after, coupled = bool(node.attr("linear_before_reset", 0)), bool(node.attr("input_forget", 0))
-        usual_names = [name.lower() for name in _DEFAULTS[node.op]] * len(backwards)
+        usual_names = [name.lower() for name in _DEFAULTS[kind]] * len(backwards)
         plain = "tanh" if names == usual_names else None
-        if node.op == "RNN" and set(names) == {"relu"}:
+        if kind == "RNN" and set(names) == {"relu"}:
             plain = "relu"
-        if clip or coupled or (node.op == "GRU" and not reset_after):
+        if clip or coupled or (kind == "GRU" and not reset_after):
             plain = None
         return cls(
-            kind=node.op,
+            kind=kind,
             directions=len(backwards),
             backwards=backwards,
             hidden=int(node.attr("hidden_size", 0)),
@@ -120,6 +121,7 @@ class _Layer:
         )
 
     def limited(self, x: Tensor) -> Tensor:
+        """What goes into a function, inside the bounds that the node gives."""
         return x if self.clip is None else x.clamp(-self.clip, self.clip)
 
 
@@ -128,7 +130,7 @@ def recurrent(node: TorchNode) -> Forward:
     """ONNX LSTM, GRU and RNN: the values of every step, and the last states."""
     import torch
 
-    layer = _Layer.of(node)
+    layer = Layer.of(node, node.op)
     states = 2 if node.op == "LSTM" else 1
 
     def forward(x: Tensor, w: Tensor, r: Tensor, *rest: Tensor | None) -> tuple[Tensor, ...]:
@@ -145,12 +147,12 @@ def recurrent(node: TorchNode) -> Forward:
         if layer.plain and lengths is None and peepholes is None and layer.backwards != (True,):
             y, last = _native(layer, x, w, r, b, start)
         else:
-            ends: list[_State] = []
+            ends: list[State] = []
             ys = []
             for d, back in enumerate(layer.backwards):
                 p = None if peepholes is None else peepholes[d]
                 step = _steps[layer.kind](layer, layer.functions[d], w[d], r[d], b[d], p)
-                one, end = _run(x, tuple(s[d] for s in start), step, lengths, back)
+                one, end = run_steps(x, tuple(s[d] for s in start), step, lengths, back)
                 ys.append(one)
                 ends.append(end)
             y = torch.stack(ys, dim=1)
@@ -164,7 +166,7 @@ def recurrent(node: TorchNode) -> Forward:
 
 
 def _native(
-    layer: _Layer, x: Tensor, w: Tensor, r: Tensor, b: Tensor, start: _State
+    layer: Layer, x: Tensor, w: Tensor, r: Tensor, b: Tensor, start: State
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """By torch's kernel: the steps (steps, directions, batch, hidden) and the last states."""
     import torch
@@ -183,9 +185,9 @@ def _native(
     return y.unflatten(2, (layer.directions, -1)).transpose(1, 2), tuple(last)
 
 
-def _run(
-    x: Tensor, state: _State, step: Callable[[Tensor, _State], _State], lengths: Tensor | None, back: bool
-) -> tuple[Tensor, _State]:
+def run_steps(
+    x: Tensor, state: State, step: Callable[[Tensor, State], State], lengths: Tensor | None, back: bool
+) -> tuple[Tensor, State]:
     """One direction, step by step: its values (steps, batch, hidden) and its last state.
 
     A sequence that has ended keeps its state and gives zeros; backwards it starts at its own end.
@@ -215,19 +217,38 @@ def _run(
     return reversed_in_time(y) if back else y, state
 
 
-_Step: TypeAlias = "Callable[[Tensor, _State], _State]"
+Step: TypeAlias = "Callable[[Tensor, State], State]"
 
 
 def _lstm(
-    layer: _Layer, functions: tuple[_Function, ...], w: Tensor, r: Tensor, b: Tensor, p: Tensor | None
-) -> _Step:
+    layer: Layer, functions: tuple[_Function, ...], w: Tensor, r: Tensor, b: Tensor, p: Tensor | None
+) -> Step:
+    return lstm_step(layer, functions, lambda row, hidden: row @ w.t() + hidden @ r.t(), b, p)
+
+
+def lstm_step(
+    layer: Layer,
+    functions: tuple[_Function, ...],
+    products: Callable[[Tensor, Tensor], Tensor],
+    b: Tensor,
+    p: Tensor | None,
+) -> Step:
+    """One step of an LSTM.
+
+    Args:
+        layer: the node.
+        functions: of the gates, of the cell, of the result.
+        products: from a row and the hidden state the sums for all gates, without biases.
+        b: the biases of both products, one after the other.
+        p: the peepholes.
+    """
     f, g, h = functions
     bias = sum(b.chunk(2))
     pi, po, pf = p.chunk(3) if p is not None else (0.0, 0.0, 0.0)
 
-    def step(row: Tensor, state: _State) -> _State:
+    def step(row: Tensor, state: State) -> State:
         hidden, cell = state
-        i, o, forget, c = (row @ w.t() + hidden @ r.t() + bias).chunk(4, dim=-1)
+        i, o, forget, c = (products(row, hidden) + bias).chunk(4, dim=-1)
         i = f(layer.limited(i + pi * cell))
         forget = 1 - i if layer.coupled else f(layer.limited(forget + pf * cell))
         cell = forget * cell + i * g(layer.limited(c))
@@ -238,14 +259,14 @@ def _lstm(
 
 
 def _gru(
-    layer: _Layer, functions: tuple[_Function, ...], w: Tensor, r: Tensor, b: Tensor, _p: Tensor | None
-) -> _Step:
+    layer: Layer, functions: tuple[_Function, ...], w: Tensor, r: Tensor, b: Tensor, _p: Tensor | None
+) -> Step:
     import torch
 
     f, g = functions
     wb, rb = b.chunk(2)
 
-    def step(row: Tensor, state: _State) -> _State:
+    def step(row: Tensor, state: State) -> State:
         (hidden,) = state
         z, reset, new = (row @ w.t() + wb).chunk(3, dim=-1)
         rz, rr, rn = r.chunk(3)
@@ -263,11 +284,11 @@ def _gru(
 
 
 def _rnn(
-    layer: _Layer, functions: tuple[_Function, ...], w: Tensor, r: Tensor, b: Tensor, _p: Tensor | None
-) -> _Step:
+    layer: Layer, functions: tuple[_Function, ...], w: Tensor, r: Tensor, b: Tensor, _p: Tensor | None
+) -> Step:
     bias = sum(b.chunk(2))
 
-    def step(row: Tensor, state: _State) -> _State:
+    def step(row: Tensor, state: State) -> State:
         return (functions[0](layer.limited(row @ w.t() + state[0] @ r.t() + bias)),)
 
     return step

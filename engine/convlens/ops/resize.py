@@ -126,11 +126,11 @@ def _check(node: TorchNode, sampling: Sampling) -> None:
     }
     roundings = {"simple", "floor", "ceil", "round_prefer_floor", "round_prefer_ceil"}
     if sampling.mode not in ("nearest", "linear", "cubic"):
-        raise node.refuse(f"resize with mode {sampling.mode!r}")
+        raise node.refuse(f"resize with mode {sampling.mode!r}", "nearest, linear, cubic")
     if sampling.coordinates not in known:
-        raise node.refuse(f"resize with coordinates {sampling.coordinates!r}")
+        raise node.refuse(f"resize with coordinates {sampling.coordinates!r}", ", ".join(sorted(known)))
     if sampling.rounding not in roundings:
-        raise node.refuse(f"resize with nearest mode {sampling.rounding!r}")
+        raise node.refuse(f"resize with nearest mode {sampling.rounding!r}", ", ".join(sorted(roundings)))
     kept = node.attr("keep_aspect_ratio_policy", "stretch") != "stretch"
     if kept and min(node.attr("axes") or (0,)) < 0:  # onnxruntime then resizes nothing
         raise node.refuse("an aspect ratio kept along axes counted from the end")

@@ -78,7 +78,7 @@ def causal_conv(node: TorchNode) -> Forward:
 
     activation = node.attr("activation", "none")
     if activation not in ("none", "silu", "swish"):
-        raise node.refuse(f"activation {activation!r}")
+        raise node.refuse(f"activation {activation!r}", "none, silu, swish")
 
     def forward(
         x: Tensor, w: Tensor, bias: Tensor | None = None, past: Tensor | None = None

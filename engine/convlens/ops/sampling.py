@@ -58,12 +58,15 @@ def grid_sample(node: TorchNode) -> Forward:
     mode = _MODES.get(node.attr("mode", "bilinear" if node.version < 20 else "linear"))
     padding = node.attr("padding_mode", "zeros")
     if mode is None or padding not in ("zeros", "border", "reflection"):
-        raise node.refuse(f"mode {node.attr('mode')!r} with padding {padding!r}")
+        raise node.refuse(
+            f"mode {node.attr('mode')!r} with padding {padding!r}",
+            f"{', '.join(sorted(_MODES))} with zeros, border or reflection",
+        )
     corners = bool(node.attr("align_corners", 0))
 
     def forward(x: Tensor, grid: Tensor) -> Tensor:
         if x.dim() not in (4, 5) or (mode == "bicubic" and x.dim() != 4):
-            raise node.refuse(f"{mode} sampling over {x.dim() - 2} axes")
+            raise node.refuse(f"{mode} sampling over {x.dim() - 2} axes", "two axes, three without cubic")
         return F.grid_sample(x, grid, mode, padding, corners)
 
     return forward

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def _reshape_window(node: Node, graph: Graph) -> Rule:
     """Exact where known sizes prove which axes stay as they are and which are merged or split."""
-    before, after = graph.value(node.input(0)).shape, graph.value(node.outputs[0]).shape
+    before, after = graph.measure(node.input(0)), graph.measure(node.outputs[0])
     groups = None if before is None or after is None else _groups(before, after)
     if groups is None:
         return Everything()

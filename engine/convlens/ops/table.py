@@ -58,8 +58,8 @@ class TorchNode(Protocol):
     def outputs(self) -> int:
         """How many outputs the node has."""
 
-    def refuse(self, why: str) -> Exception:
-        """The error to raise where a variant of the operator is not covered."""
+    def refuse(self, why: str, covered: str = "") -> Exception:
+        """The error to raise where a variant of the operator is not covered; ``covered``: what is instead."""
 
 
 TorchFacet: TypeAlias = Callable[[TorchNode], Forward]
