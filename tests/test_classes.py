@@ -10,11 +10,13 @@ import onnx
 import pytest
 from onnx import helper
 
+import convlens
 from convlens.cards import Card
 from convlens.classes import Classes, find_classes
-from convlens.errors import CardError
+from convlens.errors import CardError, TargetError
 from convlens.graph.load import load_graph
-from graph.nets import classifier, model, op, put, refused
+from graph.held import text
+from graph.nets import classifier, model, numbers, op, put, refused
 
 
 def classes(proto: onnx.ModelProto, folder: Path, **card: Any) -> Classes | None:
@@ -103,3 +105,50 @@ def test_probabilities() -> None:
     np.testing.assert_allclose(logits, [[0.25, 0.75], [0.5, 0.5]], rtol=1e-6)
     ready = Classes("y", "x", 2, "probabilities", None).probabilities(scores)
     np.testing.assert_array_equal(ready, scores.reshape(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("taken", "given", "counted"),
+    [("N", "N", True), ("N", "M", True), (1, 1, True), (2, 2, True), (1, 20, False), (2, 20, False)],
+)
+def test_rows_are_scores_only_where_they_count_inputs(
+    taken: int | str, given: int | str, counted: bool, tmp_path: Path
+) -> None:
+    proto = model([op("Relu", "x", "y")], {"x": (given, 4)}, ["y"])
+    graph, _ = load_graph(put(proto, tmp_path))
+    assert (find_classes(graph, Card(), taken) is not None) is counted
+
+
+def test_boxes_that_were_kept_are_no_scores(tmp_path: Path) -> None:
+    proto = text(
+        "(float[1,8,4] x) => (float[M,4] y) { s = ReduceSum <keepdims = 1> (x, axis)"
+        "t = Transpose <perm = [0, 2, 1]> (s)  k = NonMaxSuppression(x, t, most)"
+        "i = Gather <axis = 1> (k, last)  f = Squeeze(x, first)  y = Gather(f, i) }",
+        {"axis": np.array([2]), "most": np.array([3]), "last": np.array(2), "first": np.array([0])},
+    )
+    loaded = convlens.load(put(proto, tmp_path), device="cpu")
+    assert loaded.classes is None
+    with refused(TargetError, "no class scores"):
+        loaded.run("predict", np.ones((1, 8, 4), np.float32))
+
+
+def test_what_is_offered_in_place_of_boxes_works(tmp_path: Path) -> None:
+    proto = text(
+        "(float[1,3,8,8] x) => (float[M,4] y) { c = Conv(x, w)  b = Reshape(c, shape)"
+        "s = ReduceSum <keepdims = 1> (b, axis)  t = Transpose <perm = [0, 2, 1]> (s)"
+        "k = NonMaxSuppression(b, t, most)  i = Gather <axis = 1> (k, last)  f = Squeeze(b, first)"
+        "y = Gather(f, i) }",
+        {
+            "w": numbers(4, 3, 1, 1),
+            "shape": np.array([1, 64, 4]),
+            "axis": np.array([2]),
+            "most": np.array([3]),
+            "last": np.array(2),
+            "first": np.array([0]),
+        },
+    )
+    loaded = convlens.load(put(proto, tmp_path), device="cpu")
+    x = numbers(1, 3, 8, 8)
+    with refused(TargetError, "e.g. --target c:0"):
+        loaded.run("saliency", x)
+    assert loaded.run("saliency", x, "c:0").array.shape == x.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -13,7 +14,7 @@ from convlens.certificate import Certificate, Check
 from convlens.coverage import Row, Settings, examine, summary
 from convlens.coverage.batches import relative_error
 from convlens.coverage.examine import examine as look
-from convlens.coverage.feeding import NoInputError, find_feeds, wanted
+from convlens.coverage.feeding import NoInputError, Sides, find_feeds, random_arrays, wanted
 from convlens.model import Model
 from convlens_adapters.corpus import group_edges, group_variants, group_zoo
 from convlens_adapters.corpus.edges import EDGES, Edge
@@ -138,7 +139,35 @@ def test_other_inputs_get_plausible_numbers_or_those_of_the_card(tmp_path: Path)
     assert fed.arrays["sr"] == 16000
     assert fed.arrays["gain"].tolist() == [0.5]
     assert "sr=16000" in fed.words()
-    assert "x 1x2x512 float32" in fed.words()
+    assert "x 1x2x16000 float32" in fed.words()
+
+
+def test_a_mask_is_as_long_as_what_it_masks_and_lets_something_through(tmp_path: Path) -> None:
+    """A row of vectors and its mask; the middle axis counts vectors, and no batch of states."""
+    body = (
+        "agraph (float[1, N, 4] feats, bool[1, N] mask) => (float y) { c = Cast<to = 1> (mask) "
+        "axes = Constant<value_ints = [2]> () w = Unsqueeze (c, axes) y = Mul (feats, w) }"
+    )
+    session = onnxruntime.InferenceSession(edge(body, tmp_path), providers=["CPUExecutionProvider"])
+    fed = find_feeds(session, wanted(session), None, 0, {})
+    assert fed.arrays["feats"].shape == (1, *fed.arrays["mask"].shape[1:], 4)
+    assert fed.arrays["mask"].shape[1] > 1
+    assert all(mask.any() for seed in range(8) for mask in _masks(session, seed))
+
+
+def _masks(session: onnxruntime.InferenceSession, seed: int) -> list[Any]:
+    return [random_arrays(wanted(session), 1, Sides((1,)), seed, 2)["mask"]]
+
+
+def test_a_branch_that_hangs_on_a_size_is_decided_by_the_size_that_is_fed(tmp_path: Path) -> None:
+    body = """agraph (float[1, 3, 8, W] x) => (float[1, 3, 8, W] y) { s = Shape (x)
+        last = Constant<value_int = 3> () n = Gather<axis = 0> (s, last)
+        least = Constant<value_int = 4> () c = Greater (n, least)
+        y = If (c) <then_branch = p () => (float[1, 3, 8, W] k) { k = Neg (x) },
+                    else_branch = q () => (float[1, 3, 8, W] m) { m = Abs (x) }> }"""
+    row = look(edge(body, tmp_path), ONE)
+    assert row.verdict == "fine", row.why
+    assert "decides a branch" in row.fed
 
 
 def test_an_input_that_nothing_fits_is_said(tmp_path: Path) -> None:

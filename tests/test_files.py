@@ -125,7 +125,7 @@ def test_a_recording_needs_its_rate(tmp_path: Path) -> None:
         model("waveform", tmp_path)[0].images(path)
     with refused(ImageError, "100 samples per second; the model takes 8000", "resample"):
         model("waveform", tmp_path, rate=8000)[0].images(path)
-    with refused(ImageError, "a recording", "takes no signal"):
+    with refused(ImageError, "a recording", "takes a board"):
         model("board", tmp_path)[0].images(path)
     (tmp_path / "b.wav").write_bytes(b"RIFFnothing")
     with refused(ImageError, "b.wav", "not a WAV file"):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convlens.cards import Card
-from convlens.errors import CardError, UnsupportedError
+from convlens.errors import CardError, ImageError
 from convlens.graph.source import Source
 from convlens.preprocess import Preprocess, complete
 from graph.nets import refused
@@ -89,7 +89,7 @@ def test_what_contradicts_the_model(src: Source, settings: dict[str, Any], words
 
 def test_no_photo() -> None:
     words = "'x'", "1 x 64 x 7 x 7", "takes no photo but an image of planes", ".npy", "arrays"
-    with refused(UnsupportedError, *words):
+    with refused(ImageError, *words):
         prepared(source(1, 64, 7, 7, image=False), **UNIT)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from convlens import cache, registry
 from convlens.classes import Classes
-from convlens.errors import ConvLensError, ImageError, OutputError, UncertifiedError
+from convlens.errors import ConvLensError, OutputError, UncertifiedError
 from convlens.files import RAW
 from convlens.graph import bind
 from convlens.graph.layers import total_macs
 from convlens.graph.unsound import unsound_weights
-from convlens.inputs import NOUNS
+from convlens.inputs import NOUNS, none_readable
+from convlens.ops.quantcodes import straight_through
 from convlens.registry import Finding, Images, Method, Step
 from convlens.results import Result, merge, plain, write
+from convlens.targets import suggestions
 
 if TYPE_CHECKING:
     from convlens.model import Model
@@ -95,10 +98,9 @@ def audit(
         progress: called with the share that is done.
 
     Raises:
-        UnsupportedError: the model takes no photos.
         CardError: the card does not say how photos go in.
         OutputError: the folder holds something else.
-        ImageError: none of the photos can be decoded.
+        ImageError: none of the inputs can be read, or the model takes none of their kind.
         UncertifiedError: the certificate failed.
     """
     words = model.input_words(any(path.suffix.lower() not in RAW for path in paths))
@@ -107,7 +109,7 @@ def audit(
     unfinished = _unfinished(output, key, overwrite)
     images, unread = model.readable(paths)
     if images is None:
-        raise ImageError(f"none of the {len(paths)} images could be decoded; nothing was written")
+        raise none_readable(unread)
     certificate = model.certificate()
     if not certificate.passed and not allow_uncertified:
         raise UncertifiedError(f"{certificate.words()} --allow-uncertified audits it all the same")
@@ -257,6 +259,7 @@ def _record(
             "licence": model.card.model.licence,
             "unusual": unusual,
             "changes": list(model.graph.changes),
+            "gradients": straight_through(model.graph),
             "feeds": bind.record(model.graph.bound),
         },
         "certificate": {**certificate.summary(), "words": certificate.words()},
@@ -264,6 +267,7 @@ def _record(
         "images": list(images.names),
         "skipped": list(skipped),
         "findings": _of_weights(model)
+        + _left_out(model, entries)
         + [
             {**asdict(finding), "method": entry.method.name, "step": entry.key}
             for entry in entries
@@ -286,6 +290,18 @@ def _of_weights(model: Model) -> list[dict[str, Any]]:
     text = f"{len(found)} {'weight holds' if len(found) == 1 else 'weights hold'} NaN or infinity"
     evidence = "; ".join(each.words() for each in found[:3])
     return [{**asdict(Finding("attention", text, evidence)), "method": None, "step": "model"}]
+
+
+def _left_out(model: Model, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Which methods are missing for want of a target, and what one could be, as a finding on the model."""
+    done = {entry.method.name for entry in entries}
+    missing = [m.name for m in registry.methods().values() if m.target and m.name not in done]
+    if model.classes is not None or not missing:
+        return []
+    text = f"The model has no class scores, so {' and '.join(missing)} are not in this report."
+    target = shlex.quote(suggestions(model.layers, model.graph.outputs, 1)[0])
+    evidence = f"as a command they explain any other target, e.g. --target {target}"
+    return [{**asdict(Finding("note", text, evidence)), "method": None, "step": "model"}]
 
 
 def _finish(output: Path, record: Mapping[str, Any], entries: Sequence[Entry], images: Images) -> None:

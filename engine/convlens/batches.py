@@ -14,10 +14,11 @@ import numpy as np
 
 from convlens import cache
 from convlens.certificate import random_input
-from convlens.checks import TOLERANCE, allowed, difference
+from convlens.checks import TOLERANCE, allowed, difference, least_magnitude
 from convlens.errors import ConvLensError, UnsupportedError
 from convlens.graph import bind
 from convlens.graph.passes.batch import why_fixed
+from convlens.openaxes import find_size
 from convlens.runtime.original import run_file
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def batching_of(model: Model, seed: int = 0) -> Batching:
             return Batching(**kept)
         except TypeError:
             pass  # damaged; made again below
-    found = check(model.runner.whole(), model.source, model.card.input.size, model.path, seed)
+    size, _ = find_size(model.runner, model.source, model.card.input.size, key)
+    found = check(model.runner.whole(), model.source, size, model.path, seed)
     cache.put("batches", key, found.record())
     return found
 
@@ -152,7 +154,8 @@ def _compare(
             return f"output {name!r} does not count images along its first axis ({shapes})"
         if any(part.shape[1:] != found[name].shape[1:] for part in parts):
             return f"the shape of output {name!r} depends on what is in the batch"
-        apart = _apart(found[name], np.concatenate([part[:1] for part in parts]))
+        joined = np.concatenate([part[:1] for part in parts])
+        apart = _apart(found[name], joined, least_magnitude(runner.graph, name))
         if apart:
             return f"images influence each other (output {name!r}: {apart})"
     return ""
@@ -167,8 +170,8 @@ def _filled(row: Mapping[str, NDArray[Any]], source: Source, count: int) -> dict
     return {**row, source.name: np.repeat(row[source.name][:1], count, axis=0)}
 
 
-def _apart(found: NDArray[Any], expected: NDArray[Any]) -> str:
-    """How far two outputs differ, in words; empty where they agree."""
+def _apart(found: NDArray[Any], expected: NDArray[Any], least: float) -> str:
+    """How far two outputs differ, in words; empty where they agree. Magnitudes are ``least`` at least."""
     if found.shape != expected.shape:
         return f"shape {list(found.shape)}, expected {list(expected.shape)}"
     if expected.size == 0:
@@ -176,7 +179,7 @@ def _apart(found: NDArray[Any], expected: NDArray[Any]) -> str:
     if expected.dtype.kind not in "fV":
         differing = int(np.count_nonzero(found != expected))
         return f"{differing} of {expected.size} numbers differ" if differing else ""
-    relative = difference(found, expected)[1]
+    relative = difference(found, expected, least)[1]
     return "" if relative <= allowed(expected, TOLERANCE) else f"relative difference {relative:.1e}"
 
 
@@ -187,9 +190,9 @@ def _hold_against(
     graph = runner.graph
     feeds = _filled(row, source, runner.fixed_batch or 1)
     found = next(iter(runner.stream([feeds], names, exact=True)))
-    expected = run_file(path, {**graph.bound, **feeds}, names)
+    expected = run_file(path, feeds, names, graph.bound)
     for name in names:
-        apart = _apart(found[name], expected[name])
+        apart = _apart(found[name], expected[name], least_magnitude(graph, name))
         if apart:
             raise UnsupportedError(
                 f"{path}: output {name!r} of the graph as it was read is not what the file gives ({apart}); "

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from convlens import cache, catalogue
 from convlens.certificate import TOLERANCE, Certificate, certify, random_input
-from convlens.errors import CardError, UnsupportedError
+from convlens.errors import CardError, ImageError, UnsupportedError
 from convlens.graph import bind
+from convlens.openaxes import find_size
 from convlens.original import held_against_file
 
 if TYPE_CHECKING:
@@ -48,25 +49,37 @@ def certificate_of(model: Model, seed: int) -> Certificate:
     return certificate
 
 
+def size_of(model: Model) -> tuple[tuple[int, ...] | None, int]:
+    """The size at which a model is tried, and how many images at once.
+
+    Raises:
+        UnsupportedError: onnxruntime runs it at none of those that are tried.
+    """
+    key = cache.key_of(
+        model.sha256,
+        model.card.input.model_dump(),
+        bind.record(model.graph.bound),
+        model.runner.device,
+        cache.versions(),
+        cache.sources(),
+    )
+    return find_size(model.runner, model.source, model.card.input.size, key)
+
+
 def _made(model: Model, seed: int) -> Certificate:
-    fed: dict[str, Mapping[str, NDArray[Any]]] = {
-        f"random input (seed {seed})": random_input(model.graph, model.source, model.card.input.size, seed)
-    }
+    size, batch = size_of(model)
+    random = random_input(model.graph, model.source, size, seed, batch)
+    said = "" if None not in model.source.size else f" {'x'.join(map(str, random[model.source.name].shape))}"
+    fed: dict[str, Mapping[str, NDArray[Any]]] = {f"random input{said} (seed {seed})": random}
     if len(model.graph.inputs) == 1:
         try:
             photo = next(iter(catalogue.photos()), None)
             if photo is not None:
                 fed[f"photo {photo.name}"] = {model.source.name: model.images([photo]).array}
-        except (CardError, UnsupportedError):
+        except (CardError, ImageError, UnsupportedError):
             pass  # no card, no photo: the random input alone is compared
-    try:
-        single, runner = model.instrument(), model.runner.whole()
-        found = certify(single, runner, fed, exact=lambda: model.instrument("float64"))
-    except UnsupportedError as error:
-        if None in model.source.size and model.card.input.size is None:
-            hint = "the file leaves the input's size open and may not take the one tried; give --size"
-            raise UnsupportedError(f"{error} ({hint})") from error
-        raise
+    single, runner = model.instrument(), model.runner.whole()
+    found = certify(single, runner, fed, exact=lambda: model.instrument("float64"))
     if set(model.graph.changes) <= _HARMLESS:
         return found
     # what a pass rewrote is held against the file itself, by onnxruntime alone

@@ -12,6 +12,7 @@ from convlens.errors import CardError
 from convlens.graph.graph import Graph
 
 _NO_CLASSES = frozenset({"features", "embedding", "detection", "segmentation"})
+_FOUND = frozenset({"NonMaxSuppression", "NonZero", "Compress", "Unique"})  # as many rows as there were hits
 _PASSED_ON = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast"})
 
 
@@ -46,12 +47,18 @@ class Classes:
         return flat
 
 
-def find_classes(graph: Graph, card: Card) -> Classes | None:
+def find_classes(graph: Graph, card: Card, batch: int | str | None = None) -> Classes | None:
     """The output that holds class scores, None where the model has none.
 
     It is the one that the card names; else the only one that ends in a softmax; else the first, as
     far as it has the shape of scores (N x classes). A card whose task is not classification says
-    that there are none.
+    that there are none, and so does a first axis that does not count inputs: the boxes that a detector
+    keeps are as many as it found.
+
+    Args:
+        graph: the normalised graph.
+        card: what is known of the output.
+        batch: the first dimension of the input that is explained.
 
     Raises:
         CardError: the card names an output or a number of labels that does not fit.
@@ -63,6 +70,8 @@ def find_classes(graph: Graph, card: Card) -> Classes | None:
         raise CardError(f"no output {name!r}; the model has {', '.join(graph.outputs)}")
     shape = graph.value(name).shape
     if shape is None or len(shape) < 2 or any(dim != 1 for dim in shape[2:]):
+        return None
+    if not _counts_inputs(graph, name, shape[0], batch):
         return None
     count = shape[1]
     logits, op = before_softmax(graph, name)
@@ -78,6 +87,25 @@ def find_classes(graph: Graph, card: Card) -> Classes | None:
             "give labels for this output in the card or with --labels"
         )
     return Classes(name, logits, count, scores, labels)
+
+
+def _counts_inputs(graph: Graph, name: str, rows: int | str | None, batch: int | str | None) -> bool:
+    """Whether ``rows``, the first dimension of an output, can be the number of inputs."""
+    if isinstance(rows, int):
+        return not isinstance(batch, int) or rows == batch
+    if rows is not None and rows == batch:
+        return True
+    seen, open_ = {name}, [name]
+    while open_:
+        node = graph.producers.get(open_.pop())
+        if node is None:
+            continue
+        if node.op in _FOUND:
+            return False
+        fresh = [value for value in node.inputs if value and value not in seen]
+        seen.update(fresh)
+        open_.extend(fresh)
+    return True
 
 
 def before_softmax(graph: Graph, name: str) -> tuple[str, str | None]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from convlens.errors import CardError, ImageError
 from convlens.graph.layers import shape_text
-from convlens.graph.source import Source
+from convlens.graph.source import KINDS, Source
 from convlens.images import SUFFIXES
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def _typed(array: NDArray[Any], source: Source, path: Path) -> NDArray[Any]:
     real = source.dtype is None or "float" in source.dtype
     if array.dtype.kind not in ("f", "i", "u", "b"):
         raise ImageError(f"{path}: holds {array.dtype}; expected numbers")
+    if not finite(array):
+        raise ImageError(f"{path}: holds NaN or infinity; expected finite numbers")
     if real:
         return array if array.dtype.kind == "f" else array.astype(np.float32)
     assert source.dtype is not None
@@ -83,6 +85,11 @@ def _typed(array: NDArray[Any], source: Source, path: Path) -> NDArray[Any]:
     if not np.array_equal(whole.astype(np.float64), array.astype(np.float64)):
         raise ImageError(f"{path}: holds numbers that do not fit {wanted}, which input {source.name!r} takes")
     return whole
+
+
+def finite(array: NDArray[Any]) -> bool:
+    """Whether no number is NaN or infinite."""
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def _each(name: str, array: NDArray[Any], source: Source, path: Path) -> list[tuple[str, NDArray[Any]]]:
@@ -107,7 +114,7 @@ def _fits(found: Sequence[int], wanted: Sequence[Any]) -> bool:
 def _sound(path: Path, source: Source, rate: float | None) -> NDArray[Any]:
     """A recording, -1 to 1, its channels averaged where the model takes one."""
     if source.kind != "signal":
-        raise ImageError(f"{path}: a recording, and input {source.name!r} takes no signal; give a .npy array")
+        raise ImageError(f"{path}: a recording, and input {source.name!r} takes {KINDS[source.kind]}")
     try:
         with wave.open(str(path), "rb") as file:
             width, count, own = file.getsampwidth(), file.getnchannels(), file.getframerate()
@@ -168,7 +175,7 @@ def _fitted(rows: NDArray[Any], length: int, filler: NDArray[Any]) -> NDArray[An
 def _tokens(path: Path, source: Source, pad: int) -> NDArray[Any]:
     """Whole numbers between spaces."""
     if source.kind != "tokens":
-        raise ImageError(f"{path}: a text, and input {source.name!r} takes no tokens; give a .npy array")
+        raise ImageError(f"{path}: a text, and input {source.name!r} takes {KINDS[source.kind]}")
     try:
         words = path.read_text(encoding="utf-8-sig").split()
     except (OSError, UnicodeDecodeError) as error:

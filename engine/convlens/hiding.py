@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator
 
-from convlens.errors import ParameterError
+from convlens.errors import CardError, ParameterError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,9 +117,19 @@ def filling(model: Model, images: Images, fill: str, patch: Sequence[int]) -> ND
     array, source = images.array, model.source
     axes = source.axes
     if source.kind == "photo" and fill not in ("mean", "blur"):
-        channels = 1 if model.preprocess.channels == "GRAY" else 3
+        try:
+            prepare = model.preprocess
+        except CardError as error:
+            if images.views is not None:
+                raise
+            raise CardError(
+                f"no card says what {'grey' if fill == 'grey' else 'a pixel'} is in the model's own numbers, "
+                "and arrays were given; where they are no photos, say what they hold (--kind spectrogram, "
+                "--kind image), else give --mean and --std or --range; --fill mean needs none of these"
+            ) from error
+        channels = 1 if prepare.channels == "GRAY" else 3
         value = _GREY if fill == "grey" else float(fill)
-        pixel = model.preprocess.array(np.full((1, 1, 1, channels), value))
+        pixel = prepare.array(np.full((1, 1, 1, channels), value))
         return np.broadcast_to(pixel.astype(array.dtype), array.shape)
     if fill == "grey" or (fill in ("mean", "blur") and source.kind in ("tokens", "vector")):
         raise ParameterError(f"fill is {fill!r}, which a {source.kind} input has not; expected a number")

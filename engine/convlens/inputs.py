@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from convlens.cards import Card
-from convlens.errors import ImageError, UnsupportedError, UsageError
-from convlens.files import RAW, read_arrays, taken
-from convlens.graph.source import Source
+from convlens.errors import CardError, ImageError, UsageError
+from convlens.files import RAW, finite, read_arrays, taken
+from convlens.graph.source import KINDS, Source
 from convlens.images import expand, flatten, read_image
 from convlens.preprocess import Preprocess
 from convlens.registry import Images
@@ -102,6 +102,7 @@ def batch(
     """
     if isinstance(given, Images):
         return given
+    _heeded(source, card or Card())
     if isinstance(given, np.ndarray) or type(given).__module__.startswith("torch"):
         return _from_array(np.asarray(given), source)
     items: list[Any] = [given] if isinstance(given, (str, PathLike)) else []
@@ -124,20 +125,30 @@ def readable(
 ) -> tuple[Images | None, list[tuple[Path, str]]]:
     """The inputs that can be read as one batch, and the others with the reason."""
     gathered, card = _Gathered(), card or Card()
+    _heeded(source, card)
     bad: list[tuple[Path, str]] = []
     if any(path.suffix.lower() not in RAW for path in paths):
         try:
             prepare()
-        except UnsupportedError:
+        except ImageError:
             if all(path.suffix.lower() not in RAW for path in paths):
                 raise
     for path in paths:
         try:
             gathered.add(path, source, card, prepare)
-        except (ImageError, UnsupportedError) as error:
+        except ImageError as error:
             text = str(error)
             bad.append((path, text if text.startswith(str(path)) else f"{path}: {text}"))
     return (gathered.images(prepare) if gathered.names else None), bad
+
+
+def none_readable(unread: Sequence[tuple[Path, str]]) -> ImageError:
+    """The error where not one input can be used: the reason itself for one, the first of several."""
+    if len(unread) == 1:
+        return ImageError(unread[0][1])
+    return ImageError(
+        f"none of the {len(unread)} inputs could be used and nothing was written; the first: {unread[0][1]}"
+    )
 
 
 def words(source: Source, prepare: Callable[[], Preprocess], card: Card, photos: bool) -> str:
@@ -162,6 +173,21 @@ def words(source: Source, prepare: Callable[[], Preprocess], card: Card, photos:
     return how
 
 
+def _heeded(source: Source, card: Card) -> None:
+    """Refuse what is said of pixels where none go in, since nothing would come of it.
+
+    Raises:
+        CardError: the card normalises pixels and the input takes no photo.
+    """
+    said = [name for name in ("mean", "std", "range", "channels") if getattr(card.input, name) is not None]
+    if said and source.kind != "photo":
+        verb, them = ("is", "it") if len(said) == 1 else ("are", "them")
+        raise CardError(
+            f"{' and '.join(said)} {verb} for photos, and input {source.name!r} takes {KINDS[source.kind]}, "
+            f"which goes in as it is; leave {them} out, or say --kind photo where photos go in"
+        )
+
+
 def _from_array(array: NDArray[Any], source: Source) -> Images:
     shape = source.shape or ()
     fits = array.ndim == len(shape) and all(
@@ -183,6 +209,8 @@ def _from_array(array: NDArray[Any], source: Source) -> Images:
         array = exact
     elif not whole and array.dtype.kind != "f":
         array = array.astype(np.float32)
+    if not finite(array):
+        raise UsageError("the array holds NaN or infinity; expected finite numbers")
     return Images(array, tuple(f"input {i}" for i in range(len(array))))
 
 

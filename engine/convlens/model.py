@@ -23,6 +23,8 @@ from convlens.graph.bind import Feed
 from convlens.graph.graph import Graph, Node
 from convlens.graph.layers import Facts, Layer, Layers, find_layers
 from convlens.graph.load import load_graph
+from convlens.graph.passes.unbatched import give_batch
+from convlens.graph.reading import Digest
 from convlens.graph.source import Source, find_source
 from convlens.inputs import Inputs
 from convlens.ops.quantcodes import straight_through
@@ -71,12 +73,13 @@ def load(
         chosen = card if isinstance(card, Card) else Card.load(Path(card))
     chosen = chosen.override(settings)
     bound = {**chosen.feeds, **(feeds or {})}
-    graph, digest = load_graph(file, bound)
+    graph, digest = load_graph(file, bound, images=True)
     model = Model(graph, chosen, file, digest, device, threads)
     if chosen.input.size is not None and any(node.op == "If" for node in graph.nodes):
         source = model.source  # at a size that is said, conditions on sizes are decided
-        sizes = dict(zip(source.spatial, chosen.input.size, strict=False))
-        graph, digest = load_graph(file, bound, {source.name: sizes})
+        added = give_batch.done in graph.changes  # the file's own axes are counted without it
+        sizes = dict(zip((axis - added for axis in source.spatial), chosen.input.size, strict=False))
+        graph, digest = load_graph(file, bound, {source.name: sizes}, images=True)
         model = Model(graph, chosen, file, digest, device, threads)
     return model
 
@@ -89,7 +92,7 @@ class Model:
         graph: Graph,
         card: Card,
         path: Path,
-        sha256: str,
+        digest: Digest,
         device: str = "auto",
         threads: int | None = None,
     ) -> None:
@@ -97,7 +100,7 @@ class Model:
         self.graph = graph
         self.card = card
         self.path = path
-        self.sha256 = sha256
+        self._digest = digest
         self.device = device
         self.threads = threads
         self._torch: dict[str, TorchGraph] = {}
@@ -111,6 +114,11 @@ class Model:
     def name(self) -> str:
         """The card's name for it, else the file's."""
         return self.card.model.name or self.path.stem
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file, in hex; external data files are hashed with it."""
+        return self._digest.hex
 
     @cached_property
     def source(self) -> Source:
@@ -147,7 +155,8 @@ class Model:
         Raises:
             CardError: the card names an output or a number of labels that does not fit.
         """
-        return find_classes(self.graph, self.card)
+        shape = self.source.shape
+        return find_classes(self.graph, self.card, shape[0] if shape else None)
 
     @cached_property
     def preprocess(self) -> Preprocess:
@@ -155,7 +164,7 @@ class Model:
 
         Raises:
             CardError: the card says too little; the message names the line to add.
-            UnsupportedError: the model takes no photo.
+            ImageError: the model takes no photo.
         """
         return complete(self.card, self.source)
 
@@ -339,8 +348,14 @@ class Model:
         goal = self.target(spec)
         if goal.kind != "predicted" or self.classes is None:
             return goal
-        best = self.probabilities(batch, batch_size).argmax(axis=1)
-        each = tuple(f"the predicted class, {self.classes.label(i)}" for i in best.tolist())
+        found = self.probabilities(batch, batch_size)
+        best = found.argmax(axis=1)
+        each = tuple(
+            f"the predicted class, {self.classes.label(i)}"
+            if np.isfinite(row).all()
+            else f"{self.classes.label(i)} (none is predicted: scores are not finite)"
+            for i, row in zip(best.tolist(), found, strict=True)
+        )
         return replace(goal, index=tuple(best.tolist()), each=each)
 
     def _how(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convlens.checks import TOLERANCE, Check, allowed, difference
+from convlens.checks import TOLERANCE, Check, allowed, difference, least_magnitude
 from convlens.errors import UnsupportedError
+from convlens.runtime.original import filled, without_batch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,12 +46,17 @@ def held_against_file(
     label = f"{label}, file against normalised graph"
     try:
         session = _session(path)
-        own = _fitted(session, {**graph.bound, **feeds})
+        own = _fitted(session, feeds)
+        own = {**filled(session, own, graph.bound), **own}
         found = dict(zip((o.name for o in session.get_outputs()), session.run(None, own), strict=True))
     except Exception as error:  # onnxruntime raises its own kinds, all unrelated
         note = f"{UNHELD}: onnxruntime does not run it ({' '.join(str(error).split())[:160]})"
         return [Check(name, ops.get(name, ""), label, 0.0, 0.0, True, note) for name in graph.outputs[:1]]
-    given = {value.name: own[value.name] for value in graph.inputs if value.name in own}
+    given = {
+        value.name: own[value.name][None] if own[value.name].ndim + 1 == value.rank else own[value.name]
+        for value in graph.inputs
+        if value.name in own
+    }
     whole = runner.whole()
     count = len(next(iter(given.values())))
     try:
@@ -66,7 +72,8 @@ def held_against_file(
     for name in graph.outputs:
         wanted = found.get(name, found.get(matched.get(name, "")))
         if isinstance(wanted, np.ndarray):
-            checks.append(_held(name, ops.get(name, ""), label, ours[name], wanted, tolerance))
+            least = least_magnitude(graph, name, tolerance)
+            checks.append(_held(name, ops.get(name, ""), label, ours[name], wanted, tolerance, least))
     return checks
 
 
@@ -85,7 +92,7 @@ def _fitted(session: Any, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArra
     for wanted in session.get_inputs():
         if wanted.name not in feeds:
             continue  # an initializer that is also an input has a value of its own
-        array = np.asarray(feeds[wanted.name])
+        array = without_batch(np.asarray(feeds[wanted.name]), len(wanted.shape))
         rows = wanted.shape[0] if wanted.shape else None
         if isinstance(rows, int) and rows > 0 and array.ndim and len(array) != rows:
             array = np.resize(array, (rows, *array.shape[1:]))
@@ -94,7 +101,7 @@ def _fitted(session: Any, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArra
 
 
 def _held(
-    name: str, op: str, label: str, ours: NDArray[Any], wanted: NDArray[Any], tolerance: float
+    name: str, op: str, label: str, ours: NDArray[Any], wanted: NDArray[Any], tolerance: float, least: float
 ) -> Check:
     if ours.shape != wanted.shape:
         note = f"shape {list(ours.shape)} in the normalised graph, {list(wanted.shape)} in the file"
@@ -104,7 +111,7 @@ def _held(
         share = differing / max(wanted.size, 1)
         note = f"{differing} of {wanted.size} integers differ from the file's own" if differing else ""
         return Check(name, op, label, share, share, not differing, note)
-    absolute, relative = difference(ours, wanted)
+    absolute, relative = difference(ours, wanted, least)
     passed = relative <= allowed(wanted, tolerance)
     note = "" if passed else "normalising the graph changed what it computes"
     return Check(name, op, label, absolute, relative, passed, note)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from convlens.cards import Card
-from convlens.errors import CardError, UnsupportedError
+from convlens.errors import CardError, ImageError
 from convlens.graph.layers import shape_text
 from convlens.graph.source import KINDS, Source
 
@@ -97,14 +97,14 @@ def complete(card: Card, source: Source) -> Preprocess:
     Raises:
         CardError: normalisation or size is missing, or contradicts the model; the message says
             which line to add.
-        UnsupportedError: the model takes no photo.
+        ImageError: the model takes no photo.
     """
     given = card.input
     if not source.image:
         files = {"signal": ".wav or .npy", "tokens": ".txt or .npy"}.get(source.kind, ".npy or .npz")
-        raise UnsupportedError(
+        raise ImageError(
             f"input {source.name!r} ({shape_text(source.shape)}) takes no photo but {KINDS[source.kind]}; "
-            f"give {files} files, from Python arrays"
+            f"give {files} files (in Python, arrays)"
         )
     ready = source.dtype == "uint8"
     if not ready and given.range is None and (given.mean is None or given.std is None):

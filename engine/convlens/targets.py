@@ -180,8 +180,9 @@ def suggestions(layers: Layers, outputs: Sequence[str], count: int = 3) -> list[
     rows = first[0] if first else None
     usable = [layer for layer in ends if layer.shape and layer.shape[0] == rows]  # one row an input
     if not usable:
-        known = [layer for layer in layers if layer.shape and len(layer.shape) > 1 and layer.shape[0] == rows]
-        return [f"{(known or ends)[-1].alias}:0"]
+        known = [layer for layer in layers if layer.channels and layer.shape and layer.shape[0] == rows]
+        weighted = [layer for layer in known if layer.kind in ("conv", "dense")]
+        return [f"{(weighted or known or ends)[-1].alias}:0"]
     return list(dict.fromkeys(map(_suggestion, usable)))[:count]
 
 

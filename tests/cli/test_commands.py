@@ -182,8 +182,14 @@ def test_layers_as_table_and_as_json(shell: Shell, model: Path) -> None:
     said = shell("layers", model)
     head, *lines = said.out.splitlines()
     rows = lines[: lines.index("")]
-    records = shell("layers", model, "--json").json
+    contents = shell("layers", model, "--json").json
+    records = contents["layers"]
     assert said.code == FINE
+    assert contents["input"]["kind"] == "photo"
+    assert contents["input"]["words"] in said.out
+    assert (contents["batch"], contents["changes"], contents["bound"]) == ({"fixed": None, "why": ""}, [], {})
+    assert contents["parameters"] == sum(record["parameters"] for record in records)
+    assert contents["macs"] == sum(record["macs"] for record in records)
     assert head.split() == ["alias", "op", "kind", "shape", "parameters", "MACs", "field", "stride", "offset"]
     assert len(rows) == len(records) == 8
     for row, record in zip(rows, records, strict=True):
@@ -498,7 +504,9 @@ def test_no_picture_that_can_be_read(name: str, shell: Shell, model: Path, tmp_p
     bad = [tiny.no_picture(tmp_path / f"bad{number}.png") for number in range(2)]
     said = shell(name, model, *bad, "-o", "out")
     assert (said.code, said.out) == (FAILED, "")
-    assert "none of the 2 images could be decoded; nothing was written" in said.err.splitlines()[-1]
+    assert (
+        "none of the 2 inputs could be used and nothing was written; the first: " in said.err.splitlines()[-1]
+    )
     assert all(line.startswith("convlens: ") for line in said.err.splitlines())
     assert list(Path().iterdir()) == []
 
@@ -532,7 +540,7 @@ def test_a_model_of_tokens(shell: Shell, photos: list[Path], tmp_path: Path) -> 
     onnx.save(tiny.model_of(nodes, ["N", 16], "y", table, TensorProto.INT64), path)
     assert "N x 16 int64, is taken as a sequence of tokens" in shell("layers", path).out
     for words in (["predict"], ["saliency"], ["audit", "-o", "out"]):
-        said = shell.refused(MODEL, words[0], path, photos[0], *words[1:])
+        said = shell.refused(FAILED, words[0], path, photos[0], *words[1:])
         assert "takes no photo but a sequence of tokens; give .txt or .npy files" in said
     assert list(Path().iterdir()) == []
 

@@ -218,6 +218,14 @@ def test_sprites_stand_in_order() -> None:
     assert len(set(lightness)) == count
 
 
+@pytest.mark.parametrize(("count", "side", "tile"), [(1, 19, 95), (8, 32, 64), (8, 9, 63), (16, 32, 32)])
+def test_few_channels_are_drawn_larger(count: int, side: int, tile: int) -> None:
+    array = np.random.default_rng(0).random((1, count, side, side)).astype(np.float32)
+    picture = check(result("sprites", array, layer="conv", own_scale=False), 1)[0]
+    wide = count * (tile + 2)
+    assert wide <= picture.image.width <= wide + 30
+
+
 def test_one_scale_for_all_or_one_for_each() -> None:
     array = np.ones((1, 2, 4, 4), np.float32)
     array[0, 1] = 0.01
@@ -295,7 +303,7 @@ def test_a_grid_has_a_row_for_each_filter() -> None:
     pixels = array_of(picture)
     hot = table(MAPS["signed"])[255]
     rows, columns = np.nonzero((pixels == hot).all(axis=2))
-    tile = 24
+    tile = 96  # few kernels are drawn large
     assert picture.image.height == 3 * tile + 2 * 2
     assert (rows.min(), rows.max()) == (2 * (tile + 2), picture.image.height - 1)
     assert columns.max() == picture.image.width - 1

@@ -33,7 +33,16 @@ ROOT = ADAPTERS.parent
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="files at the same time")
 @click.option("--limit", type=click.FloatRange(1), default=300.0, show_default=True, help="seconds a file")
 @click.option("--build-only", is_flag=True, help="write the files, verify nothing")
-def main(every: bool, only: tuple[str, ...], output: Path, jobs: int, limit: float, build_only: bool) -> None:
+@click.option("--verify-only", is_flag=True, help="write no files, verify those that are there")
+def main(
+    every: bool,
+    only: tuple[str, ...],
+    output: Path,
+    jobs: int,
+    limit: float,
+    build_only: bool,
+    verify_only: bool,
+) -> None:
     """Build test files from packages that anyone can install, and verify them.
 
     Without --all or --only the groups that need no network are taken. With --all the outcome is written
@@ -42,9 +51,10 @@ def main(every: bool, only: tuple[str, ...], output: Path, jobs: int, limit: flo
     names = list(only) or [name for name, group in GROUPS.items() if every or not group.network]
     output = output.resolve()
     folder = output / "files"
-    unbuilt = {name: _built(name, output, limit) for name in names}
+    unbuilt = {name: _notes(folder / name) if verify_only else _built(name, output, limit) for name in names}
     if build_only:
         return
+    names = [name for name in names if any((folder / name).rglob("*.onnx"))]
     rows: dict[str, list[Row]] = {}
     for name in names:
         say(f"verifying {name}")
@@ -70,12 +80,17 @@ def _built(name: str, output: Path, limit: float) -> dict[str, str]:
         command = [_python(output), "-m", "convlens_adapters.corpus.build", name, str(folder), str(limit)]
         path = {**os.environ, "PYTHONPATH": str(ADAPTERS)}
         subprocess.run(command, check=True, env=path)
-        return {p.stem: p.read_text(encoding="utf-8") for p in sorted((folder / name).glob("*.failed"))}
+        return _notes(folder / name)
     module = importlib.import_module(f"convlens_adapters.corpus.group_{name}")
     if hasattr(module, "fetch"):
         failed: dict[str, str] = module.fetch(folder / name)
         return failed
     return build(module.items(), folder / name, limit)
+
+
+def _notes(folder: Path) -> dict[str, str]:
+    """What could not be built, with the reason, as it lies beside the files."""
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.failed"))}
 
 
 def _python(output: Path) -> str:

@@ -59,6 +59,19 @@ def page(
     text += _section("Without a gradient", [(_name(row, root), row.gradient) for row in still], root)
     bound = [row for row in every if row.verdict == "fine" and row.batch != "free"]
     text += _section("One input after the other", [(_name(row, root), row.batch_why) for row in bound], root)
+    text += [
+        "",
+        "## What is left out, and why",
+        "",
+        "Files that onnxruntime itself does not run are listed and not counted: operators of custom domains, "
+        "opsets below 7 that it has no kernels for, graphs that break its rules. Zoo graphs come without "
+        "their weights, which are drawn at random here, and so do the exports of torchvision, timm and "
+        "Keras: what is held is the conversion, not the accuracy of a model. Files that an exporter "
+        "or quantiser could not write are listed with its reason.",
+        "",
+        f"{sum('decides a branch' in row.fed for row in every)} files have branches that hang on the size of "
+        "the input; these are opened with the size that is fed, as `--size` does it.",
+    ]
     left = [row for row in every if row.verdict == "not counted"]
     text += _section("Not run by onnxruntime", [(_name(row, root), row.runtime) for row in left], root)
     lacking = [(f"{group}/{name}", why) for group, each in unbuilt.items() for name, why in each.items()]

@@ -18,7 +18,8 @@ DYNAMO = (18, 19, 20, 21, 22, 23)
 def randomise(module: Any, seed: int = 0) -> Any:
     """Give BatchNorm statistics and scales that a trained network could have, so that folding shows.
 
-    Fresh ones are 0 and 1, which hide a swapped mean and variance.
+    Fresh ones are 0 and 1, which hide a swapped mean and variance. Matrices that start at 0 (the heads of
+    some networks) get numbers too: behind one, every input gives the same.
     """
     import torch
 
@@ -35,6 +36,9 @@ def randomise(module: Any, seed: int = 0) -> Any:
                 if getattr(part, "weight", None) is not None:
                     uniform(part.weight, 0.6, 1.4)
                     uniform(part.bias, -0.2, 0.2)
+        for weight in module.parameters():
+            if weight.dim() > 1 and not bool(weight.any()):
+                uniform(weight, -0.05, 0.05)
     return module.eval()
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from convlens.cli.options import HELP, job_options, json_option, model_options, take_model
 from convlens.cli.show import print_json, print_table, progress, warn_of_weights
 from convlens.errors import FAILED
+
+if TYPE_CHECKING:
+    from convlens.model import Model
 
 
 @click.command("layers", short_help="what is inside: every layer with shape, cost and receptive field")
@@ -21,13 +24,17 @@ def layers_command(as_json: bool, **options: Any) -> int:
     Columns: alias (what you type elsewhere), operator, kind, shape, parameters, multiply-accumulates for
     one input, and per spatial axis the receptive field's size, stride and offset in input pixels. A
     receptive field of 'all' covers the whole input. --size counts the cost of models that take any size.
+
+    --json gives one object: input (how it is understood and why), changes (done to the graph on reading),
+    bound (inputs bound to constants), batch (fixed: how many images a forward takes, null for any number;
+    why it could not be freed), parameters, macs, and layers, the list.
     """
     from convlens.graph.layers import shape_text, total_macs
 
     model = take_model(options)
     layers = model.layers
     if as_json:
-        print_json([layer.record() for layer in layers])
+        print_json(_contents(model))
         warn_of_weights(model)
         return 0
     rows = []
@@ -58,6 +65,26 @@ def layers_command(as_json: bool, **options: Any) -> int:
         click.echo(f"done to the graph on reading: {'; '.join(model.graph.changes)}")
     warn_of_weights(model)
     return 0
+
+
+def _contents(model: Model) -> dict[str, Any]:
+    """What ``layers`` says, as plain data."""
+    from convlens.graph import bind
+    from convlens.graph.layers import total_macs
+    from convlens.graph.passes.batch import why_fixed
+
+    shape = model.source.shape or (None,)
+    fixed = shape[0] if isinstance(shape[0], int) else None
+    return {
+        "model": model.name,
+        "input": {**model.source.record(), "words": model.source.words()},
+        "changes": list(model.graph.changes),
+        "bound": bind.record(model.graph.bound),
+        "batch": {"fixed": fixed, "why": (why_fixed(model.graph.ir) or "") if fixed == 1 else ""},
+        "parameters": sum(layer.parameters for layer in model.layers),
+        "macs": total_macs(model.layers),
+        "layers": [layer.record() for layer in model.layers],
+    }
 
 
 def _axes(values: Any) -> str:
@@ -92,6 +119,8 @@ def audit_command(images: tuple[str, ...], as_json: bool, output: Path, **option
     else:
         if not outcome.record["certificate"]["passed"]:
             click.echo(f"uncertified: {outcome.record['certificate']['words']}")
+        if outcome.record["model"]["gradients"]:
+            click.echo(f"gradients: {outcome.record['model']['gradients']}")
         for finding in outcome.findings:
             click.echo(f"- {finding['text']} ({finding['evidence']})")
         click.echo(f"\nreport: {outcome.report.resolve()}")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 import click
 
 from convlens.cli.options import arranged, job_options, json_option, model_options, take_model
-from convlens.cli.show import check_folder, print_json, print_table, progress
-from convlens.errors import FAILED, ImageError
+from convlens.cli.show import check_folder, print_json, print_table, progress, warn_of_weights
+from convlens.errors import FAILED
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -94,6 +94,7 @@ def _strip_none(annotation: Any) -> Any:
 def _run(method: Method[Any], options: dict[str, Any]) -> int:
     from convlens.files import taken
     from convlens.images import expand
+    from convlens.inputs import none_readable
 
     as_json, overwrite = options.pop("as_json"), options.pop("overwrite")
     output: Path | None = options.pop("output")
@@ -108,10 +109,11 @@ def _run(method: Method[Any], options: dict[str, Any]) -> int:
     if target is not None:
         target = model.target(target)
     batch, unread = model.readable(paths) if paths else (None, [])
+    if paths and batch is None:
+        raise none_readable(unread)
     for _, reason in unread:
         click.echo(f"convlens: skipped: {reason}", err=True)
-    if paths and batch is None:
-        raise ImageError(f"none of the {len(paths)} images could be decoded; nothing was written")
+    warn_of_weights(model)
     with progress(method.name) as advance:
         result = model.run(method.name, batch, target, progress=advance, **options)
     written = result.save(output) if output is not None else []
@@ -120,6 +122,8 @@ def _run(method: Method[Any], options: dict[str, Any]) -> int:
         print_json({**result.record(), "skipped": skipped, "files": [str(path) for path in written]})
     else:
         print_table(result.rows)
+        if "gradients" in result.how:
+            click.echo(f"gradients: {result.how['gradients']}")
         if result.how["allow_uncertified"] and not result.how["certificate"]["passed"]:
             click.echo("uncertified: PyTorch and onnxruntime disagree on this model")
         if written:

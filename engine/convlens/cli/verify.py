@@ -72,6 +72,13 @@ def _one(options: dict[str, Any], as_json: bool, seed: int, every: bool) -> int:
         f"inputs: {', '.join(certificate.inputs)}; tolerance {certificate.tolerance:.0e}; device "
         f"{certificate.device}"
     )
+    wider = [c for c in certificate.checks if c.passed and c.relative > certificate.tolerance]
+    if wider:
+        from convlens.checks import HALF_TOLERANCE
+
+        worst = max(wider, key=lambda check: check.relative)
+        why = worst.note or f"numbers of half precision may be {HALF_TOLERANCE:.0e} apart"
+        click.echo(f"further apart than that, and right: {len({c.value for c in wider})} values ({why})")
     shown = certificate.checks if every else certificate.failures
     if not shown:
         return 0
@@ -167,7 +174,8 @@ def _sentence(total: dict[str, Any]) -> str:
     left = total["files"] - runs
     others = f" (the other {left} are not counted)" if left else ""
     text = (
-        f"{total['files']} files; onnxruntime runs {runs}{others}; of these opened {share('opened')}, "
+        f"{total['files']} file{'s' * (total['files'] != 1)}; onnxruntime runs {runs}{others}; of these "
+        f"opened {share('opened')}, "
         f"certified {share('certified')}, batch free {share('batch_free')}, "
         f"differentiable {share('differentiable')}"
     )

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convlens.checks import difference, least_magnitude
 from convlens.coverage.feeding import Fed
 from convlens.errors import ConvLensError
+from convlens.runtime.original import without_batch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +58,7 @@ def check_batch(
         if joined.shape != array.shape:
             shapes = f"{list(array.shape)} in one forward, {list(joined.shape)} one by one"
             return "wrong", f"said to be free, but output {output!r} has shape {shapes}"
-        off = relative_error(array, joined)
+        off = relative_error(array, joined, least_magnitude(model.graph, output))
         half = joined.dtype == np.float16
         allowed = max(certificate.tolerance, 2e-2 if half else 0.0, 2 * measured.get(output, 0.0))
         if off > allowed and not _exactly(model, name, rows, output):
@@ -82,19 +84,16 @@ def _exactly(model: Model, name: str, rows: NDArray[Any], output: str) -> bool:
     return joined.shape == together.shape and relative_error(together, joined) <= EXACT
 
 
-def relative_error(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    """The largest difference relative to the largest magnitude; infinite where one alone is not finite."""
+def relative_error(found: NDArray[Any], expected: NDArray[Any], least: float = 0.0) -> float:
+    """The largest difference relative to the largest magnitude, which counts as ``least`` at least.
+
+    Infinite where one alone is not finite.
+    """
     if not expected.size:
         return 0.0
     if expected.dtype.kind not in "f":
         return float(np.mean(found != expected))
-    a, b = found.astype(np.float64), expected.astype(np.float64)
-    finite = np.isfinite(b)
-    if not ((a == b) | (np.isnan(a) & np.isnan(b)))[~finite].all() or not np.isfinite(a[finite]).all():
-        return float("inf")
-    magnitude = float(np.abs(b[finite]).max(initial=0.0))
-    difference = float(np.abs(a[finite] - b[finite]).max(initial=0.0))
-    return difference / magnitude if magnitude else difference
+    return difference(found, expected, least)[1]
 
 
 def _three(array: NDArray[Any], seed: int) -> NDArray[Any]:
@@ -120,7 +119,11 @@ def _alone(
         options.intra_op_num_threads = settings.threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     outputs = [value.name for value in session.get_outputs()]
-    each = [session.run(outputs, {**fed.arrays, name: rows[index : index + 1]}) for index in range(len(rows))]
+    rank = next(len(value.shape) for value in session.get_inputs() if value.name == name)
+    each = []
+    for index in range(len(rows)):
+        row = without_batch(rows[index : index + 1], rank)
+        each.append(session.run(outputs, {**fed.arrays, name: row}))
     return {output: [one[place] for one in each] for place, output in enumerate(outputs)}
 
 

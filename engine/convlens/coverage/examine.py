@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from convlens.coverage.feeding import Fed, NoInputError, find_feeds, wanted
 from convlens.coverage.gradient import check_gradient
 from convlens.coverage.measure import forget_peak, memory_now, memory_peak
 from convlens.coverage.row import Row, Settings
-from convlens.errors import ConvLensError
+from convlens.errors import ConvLensError, UnsupportedError
 from convlens.graph import bind
-from convlens.model import load
+from convlens.model import Model, load
 
 
 def examine(path: Path, settings: Settings) -> Row:
@@ -93,13 +94,26 @@ def _by_convlens(path: Path, card: Card, settings: Settings, fed: Fed, row: Row)
     others = _others(path, card, settings, fed)
     with _measured(row):
         model = load(path, card, settings.device, settings.threads, others)
-        graph = model.instrument()
+        try:
+            graph = model.instrument()
+        except UnsupportedError:
+            size = _size(model, fed)
+            if model.card.input.size is not None or None not in model.source.size:
+                raise
+            # control flow may hang on a size, which is then that of the run
+            model = load(path, card.override({"size": size}), settings.device, settings.threads, others)
+            graph = model.instrument()
+            row.fed += f"; --size {'x'.join(map(str, size))} given, which decides a branch"
     row.opened = True
     source = model.source
     if None in source.size and model.card.input.size is None:  # what was tried is what is meant
-        shape = fed.arrays[source.name].shape
-        model.card = model.card.override({"size": tuple(shape[axis] for axis in source.spatial)})
-    feeds = {value.name: fed.arrays[value.name] for value in model.graph.inputs}
+        model.card = model.card.override({"size": _size(model, fed)})
+    feeds = {
+        value.name: array[None] if array.ndim + 1 == value.rank else array
+        for value in model.graph.inputs
+        for array in (fed.arrays[value.name],)
+    }
+    fed = replace(fed, arrays={**fed.arrays, **feeds})
     label = f"random input (seed {settings.seed})"
     runner = model.runner.whole()
     certificate = certify(graph, runner, {label: feeds}, exact=lambda: model.instrument("float64"))
@@ -112,6 +126,13 @@ def _by_convlens(path: Path, card: Card, settings: Settings, fed: Fed, row: Row)
     if row.batch == "wrong" and not row.why:
         row.why = row.batch_why
     row.differentiable, row.gradient = check_gradient(model, feeds, settings.seed)
+
+
+def _size(model: Model, fed: Fed) -> tuple[int, ...]:
+    """The lengths of the spatial axes of what was fed."""
+    source, shape = model.source, fed.arrays[model.source.name].shape
+    shape = ((1,) * (len(source.shape or ()) - len(shape))) + shape
+    return tuple(shape[axis] for axis in source.spatial)
 
 
 def _others(path: Path, card: Card, settings: Settings, fed: Fed) -> dict[str, Any]:

@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convlens.openaxes import Sizes, sizes
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-SIDES = (224, 48, 32, 64, 128, 299, 256, 320, 416, 512, 640, 96, 112, 160, 16, 8)
-"""For inputs with two or three open axes: pixels."""
-
-LENGTHS = (512, 16000, 256, 128, 64, 32, 16, 8, 4, 1600, 24000, 48000, 1024, 2048, 1)
-"""For inputs of rank three and less: samples, frames, tokens."""
 
 RATE = 16000
 _RATES = ("sr", "rate")
@@ -137,6 +133,8 @@ def random_arrays(
     rng = np.random.default_rng(seed)
     arrays: dict[str, NDArray[Any]] = {}
     counted = {value.shape[0] for value in inputs if value.shape and isinstance(value.shape[0], str)}
+    if _alone(inputs):
+        counted = set()
     for value in inputs:
         last = len(value.shape) - (isinstance(value.shape[-1], int) if value.shape else 0)
         dims = []
@@ -144,7 +142,7 @@ def random_arrays(
             place = axis - (last - len(sides.lengths))  # spatial axes end at the last open one
             if isinstance(dim, int):
                 dims.append(dim)
-            elif axis == 0 or dim in counted or _state(value, inputs):
+            elif (axis == 0 and not _alone(inputs)) or dim in counted or _state(value, inputs):
                 dims.append(batch)
             elif axis == 1 and _open_channel(value):
                 dims.append(sides.channels)
@@ -159,7 +157,9 @@ def _numbers(
 ) -> NDArray[Any]:
     name = value.name.lower()
     if value.dtype.kind == "b":
-        return np.asarray(rng.random(dims) < 0.5)
+        truths = np.asarray(rng.random(dims) < 0.5)
+        truths[..., :1] = True  # a mask that lets nothing through leaves no numbers
+        return truths
     if value.dtype.kind in "iu":
         if not dims and (name in _RATES or name.endswith(_RATES)):
             return np.asarray(RATE, value.dtype)
@@ -172,27 +172,48 @@ def _numbers(
 
 def _tries(inputs: list[Wanted], size: tuple[int, ...] | None) -> Iterator[tuple[int, Sides, str]]:
     """Batch, sizes of open axes, and how that is said."""
-    free = any(value.shape and not isinstance(value.shape[0], int) for value in inputs)
-    inner = any(not isinstance(dim, int) for value in inputs for dim in value.shape[1:])
+    alone = _alone(inputs)
+    free = any(value.shape and not isinstance(value.shape[0], int) for value in inputs) and not alone
+    inner = alone or any(not isinstance(dim, int) for value in inputs for dim in value.shape[1:])
     rank = max((len(value.shape) for value in inputs if value.is_open), default=0)
     batches = ((2, 1, 3, 4) if len(inputs) == 1 else (1, 2)) if free else (1,)
     if not inner:
         for batch in batches:
             yield batch, Sides(), f"batch {batch} tried" if free else ""
         return
-    lengths = [(side,) for side in (SIDES if rank >= 4 else LENGTHS)]
+    lengths = _lengths([value for value in inputs if value.is_open], rank)
     channels = (3, 1) if any(_open_channel(value) for value in inputs) else (3,)
     for tried in dict.fromkeys([*([size] if size else []), *lengths]):
-        said = "size as the card says" if tried == size else f"size {tried[0]} tried"
+        said = "size as the card says" if tried == size else f"size {_shape(tried)} tried"
         for batch in batches[:2]:
             for count in channels:
                 yield batch, Sides(tried, count), said
 
 
+def _alone(inputs: list[Wanted]) -> bool:
+    """Whether one row of numbers goes in, without an axis that counts images, as many as one likes."""
+    return len(inputs) == 1 and len(inputs[0].shape) == 1 and inputs[0].is_open
+
+
+def _lengths(inputs: list[Wanted], rank: int) -> Sizes:
+    """Lengths of the open axes in the order in which they are tried."""
+    most = max(inputs, key=lambda value: len(value.shape))
+    count = most.shape[1] if rank >= 3 else 1
+    channels = count if isinstance(count, int) else None
+    whole = all(value.dtype.kind in "iu" for value in inputs)
+    return sizes(max(1, rank - 2), channels=channels, whole=whole)
+
+
 def _state(value: Wanted, inputs: list[Wanted]) -> bool:
     """Whether this is the state of a recurrent net, whose batch is the axis in the middle."""
     kinds = [isinstance(dim, int) for dim in value.shape]
-    return len(inputs) > 1 and kinds == [True, False, True]
+    if len(inputs) == 1 or kinds != [True, False, True]:
+        return False
+    # a length that it shares with another input's inner axis counts no images
+    inner = {
+        dim for other in inputs if other is not value and len(other.shape) != 3 for dim in other.shape[1:]
+    }
+    return not isinstance(value.shape[1], str) or value.shape[1] not in inner
 
 
 def _open_channel(value: Wanted) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convlens.errors import UnsupportedError
-from convlens.graph.explained import explained_at
+from convlens.explained import explained_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

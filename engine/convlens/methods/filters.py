@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from convlens.model import Model
 
 _DEAD = 0.01
+_PER = {"signal": "sample", "tokens": "token", "board": "point", "spectrogram": "cell", "volume": "voxel"}
 _LOUD = 4.0
 _ROUNDING = 1e-9  # one tap alone has the noise's share exactly
 
@@ -81,7 +82,8 @@ class Filters(Method[FiltersParameters]):
             units={
                 "weights": "weight",
                 "rms": "weight",
-                "high": f"share of energy above 1/{2 * stride} cycles per pixel",
+                "high": f"share of energy above 1/{2 * stride} cycles per "
+                + _PER.get(job.model.source.kind, "pixel"),
             },
             rows=rows,
             hints={
@@ -91,6 +93,7 @@ class Filters(Method[FiltersParameters]):
                 "shown": job.parameters.show,
                 "inputs": job.parameters.show,
                 "cutoff": 1 / (2 * stride),
+                "per": _PER.get(job.model.source.kind, "pixel"),
                 "noise": 1 - 1 / stride ** (weights.ndim - 2),
             },
         )
@@ -131,13 +134,13 @@ class Filters(Method[FiltersParameters]):
                     f"{_list(loud)}: over 4 times the median RMS; folded batch norm can do that",
                 )
             )
-        if len(rough) > 0.2 * count:
+        per = result.hints.get("per", "pixel")
+        if len(rough) > 0.2 * count and per != _PER["tokens"]:  # neighbouring tokens need not be alike
             text = (
                 f"{len(rough)} of {count} filters of {layer} are mostly high frequencies, a sign of aliasing."
             )
-            evidence = (
-                f"over {noise:.0%} of their energy is above {result.hints['cutoff']:.3g} cycles per pixel"
-            )
+            cutoff = f"{result.hints['cutoff']:.3g} cycles per {per}"
+            evidence = f"over {noise:.0%} of their energy is above {cutoff}"
             found.append(Finding("attention", text, evidence))
         return found
 

@@ -64,7 +64,7 @@ class Saliency(Method[SaliencyParameters]):
 
     def run(self, job: Job[SaliencyParameters]) -> Result:
         """One forward and one backward an image."""
-        from convlens.graph.explained import explained_at
+        from convlens.explained import explained_at
         from convlens.instrument.gradients import input_gradient
 
         assert job.target is not None
@@ -77,7 +77,7 @@ class Saliency(Method[SaliencyParameters]):
         unit = "signal at the input" if rule != "plain" else "score per input unit"
         over = "colours" if source.image else "channels"
         what = {"max": f"largest magnitude over {over}", "mean": "mean magnitude", "signed": "signed sum"}
-        if not source.image and source.channels in (1, None):
+        if source.channels == 1 or (source.channels is None and not source.image):
             what = {"max": "magnitude", "mean": "magnitude", "signed": "signed"}
         draw = [
             {"array": "gradient", "style": "map", "reduction": reduction, "label": what[reduction]},

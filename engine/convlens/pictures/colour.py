@@ -40,8 +40,10 @@ class Scale:
         return number(self.low), number(self.high)
 
 
-def number(value: float) -> str:
-    """A number as short as it can be said: three digits, thousands with a comma."""
+def number(value: float | None) -> str:
+    """A number as short as can be: three digits, thousands with a comma; None (NaN in JSON) is nan."""
+    if value is None:
+        return "nan"
     return f"{value:,.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
 
 

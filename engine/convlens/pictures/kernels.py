@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _TILE = 24
 _COLOUR_TILE = 48
+_LARGEST = 96
+_ROOM = 560  # pixels that few kernels fill along the longer side
 
 
 def draw(result: Result) -> Iterator[Picture]:
@@ -43,13 +45,14 @@ def draw(result: Result) -> Iterator[Picture]:
     shown = result.hints.get("shown", weights.shape[0]), result.hints.get("inputs", weights.shape[1])
     part = weights[: shown[0], : shown[1]]
     scale = symmetric(part, f"weight of {layer}", 99.5)
-    tiles = [_grow(paint(kernel, scale)) for row in part for kernel in row]
     rows = [str(number) for number in range(len(part))]
     of = f"{len(part)} of {weights.shape[0]} filters, {part.shape[1]} of {weights.shape[1]} inputs"
     columns = part.shape[1]
     if columns == 1:  # depthwise: one kernel a filter
-        columns = min(16, len(tiles))
-        rows = [str(number) for number in range(0, len(tiles), columns)]
+        columns = min(16, len(part))
+        rows = [str(number) for number in range(0, len(part), columns)]
+    side = max(_TILE, min(_LARGEST, _ROOM // max(columns, len(rows)))) if columns < 16 else _TILE
+    tiles = [_grow(paint(kernel, scale), side) for row in part for kernel in row]
     order = "a filter each" if part.shape[1] == 1 else "one row a filter, one column an input channel"
     alt = f"Kernels of {layer}: {of}; {order}."
     yield Picture(slug(layer), sheet(tiles, columns, rows=rows), f"kernels of {layer}: {of}", alt, scale)

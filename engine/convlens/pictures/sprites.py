@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from convlens.results import Result
 
 _TILE = 28  # smaller maps are enlarged to it
+_ROOM = 560  # pixels that a row of few channels fills
 _STRIP = 12  # rows of the strip by which a channel without height is drawn
 _LARGEST = 96  # larger ones are reduced to it, or a sheet of 64 channels would fill a wall
 
@@ -49,7 +50,10 @@ def draw(result: Result) -> Iterator[Picture]:
             top = np.where(np.isfinite(maps), np.abs(maps), 0.0).max(axis=(1, 2), keepdims=True)
             maps = np.divide(maps, top, out=np.where(np.isfinite(maps), 0.0, maps), where=top > 0)
         height, width = maps.shape[1:]
-        factor = max(1, -(-_TILE // max(height, width))) if max(height, width) < _TILE else 1
+        columns = max(1, ceil(sqrt(len(maps) * height / width)))
+        columns = min(len(maps), max(columns, min(16, len(maps))))
+        side = max(_TILE, min(_LARGEST, _ROOM // columns)) if columns < 16 else _TILE
+        factor = max(-(-_TILE // max(height, width)), side // max(height, width), 1)
         if max(height, width) == 1:
             factor = 10
         tiles = []
@@ -59,8 +63,6 @@ def draw(result: Result) -> Iterator[Picture]:
             if max(tile.size) > _LARGEST:
                 tile.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BOX)
             tiles.append(tile)
-        columns = max(1, ceil(sqrt(len(tiles) * tiles[0].height / tiles[0].width)))
-        columns = min(len(tiles), max(columns, min(16, len(tiles))))
         rows = [str(first) for first in range(0, len(tiles), columns)]
         silent = int((np.abs(maps).max(axis=(1, 2)) == 0).sum())
         alt = f"All {len(tiles)} channels of {layer} for {name}; {silent} of them silent."
