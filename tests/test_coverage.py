@@ -9,13 +9,13 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from convlens.batches import Batching
-from convlens.certificate import Certificate, Check
 from convlens.coverage import Row, Settings, examine, summary
 from convlens.coverage.batches import relative_error
 from convlens.coverage.examine import examine as look
 from convlens.coverage.feeding import NoInputError, Sides, find_feeds, random_arrays, wanted
 from convlens.model import Model
+from convlens.trust.batches import Batching
+from convlens.trust.certificate import Certificate, Check
 from convlens_adapters.corpus import group_edges, group_variants, group_zoo
 from convlens_adapters.corpus.edges import EDGES, Edge
 from convlens_adapters.corpus.items import Item

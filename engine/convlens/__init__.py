@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convlens.cards import Card as Card
-    from convlens.certificate import Certificate as Certificate
     from convlens.errors import ConvLensError as ConvLensError
     from convlens.graph.layers import Layer as Layer
     from convlens.instrument.session import Session as Session
@@ -25,12 +24,13 @@ if TYPE_CHECKING:
     from convlens.registry import register as register
     from convlens.results import Result as Result
     from convlens.targets import Target as Target
+    from convlens.trust.certificate import Certificate as Certificate
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Card": "convlens.cards",
-    "Certificate": "convlens.certificate",
+    "Certificate": "convlens.trust.certificate",
     "ConvLensError": "convlens.errors",
     "Layer": "convlens.graph.layers",
     "Method": "convlens.registry",

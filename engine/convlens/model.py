@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from convlens import cache, catalogue, inputs, ops, registry
-from convlens.batches import Batching, batching_of
+from convlens import catalogue, inputs, ops
 from convlens.cards import Card
-from convlens.certificate import Certificate
-from convlens.certifying import certificate_of
 from convlens.classes import Classes, find_classes
-from convlens.errors import UncertifiedError, UnsupportedError, UsageError
-from convlens.graph import bind
 from convlens.graph.bind import Feed
 from convlens.graph.graph import Graph, Node
 from convlens.graph.layers import Facts, Layer, Layers, find_layers
@@ -27,12 +19,15 @@ from convlens.graph.passes.unbatched import give_batch
 from convlens.graph.reading import Digest
 from convlens.graph.source import Source, find_source
 from convlens.inputs import Inputs
-from convlens.ops.quantcodes import straight_through
 from convlens.preprocess import Preprocess, complete
-from convlens.registry import Images, Job
+from convlens.registry import Images
 from convlens.results import Result
+from convlens.running import run
 from convlens.runtime.runner import Runner
 from convlens.targets import Spec, Target, need_classes, resolve
+from convlens.trust.batches import Batching, batching_of
+from convlens.trust.certificate import Certificate
+from convlens.trust.making import certificate_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -308,84 +303,21 @@ class Model:
             UncertifiedError: the certificate failed and ``allow_uncertified`` is false.
             UsageError: parameters, target, layer, card or images do not fit.
         """
-        technique = registry.method(method)
-        settings = technique.parse(parameters)
-        if batch_size < 1:
-            raise UsageError(f"batch size is {batch_size}; expected 1 or more")
-        if technique.images and images is None:
-            raise UsageError(f"{method} needs images; expected at least one")
-        if len(self.graph.inputs) > 1:
-            raise UnsupportedError(bind.advice([value.name for value in self.graph.inputs], self.source.name))
-        batch = self.images(images) if technique.images and images is not None else _no_images()
-        goal = self._goal(technique, target, batch, batch_size)
-        certificate = self.certificate()
-        if not certificate.passed and not allow_uncertified:
-            raise UncertifiedError(
-                f"{certificate.words()} `convlens verify` lists every value; --allow-uncertified (in Python "
-                "allow_uncertified=True) runs it all the same"
-            )
-        job = Job(self, settings, batch, goal, batch_size, seed, progress or (lambda _share: None))
-        result = technique.run(job)
-        how = self._how(settings, goal, seed, certificate, allow_uncertified)
-        if technique.gradients and (estimated := straight_through(self.graph)):
-            how["gradients"] = estimated
-        return replace(result, how={**how, **result.how})
+        return run(
+            self,
+            method,
+            images,
+            target,
+            parameters,
+            batch_size=batch_size,
+            seed=seed,
+            allow_uncertified=allow_uncertified,
+            advance=progress or (lambda _share: None),
+        )
 
     def attribute(self, x: Inputs, target: Spec = None, method: str = "saliency", **options: Any) -> Result:
         """:meth:`run` with the arguments in the order that attribution asks for."""
         return self.run(method, x, target, **options)
-
-    def _goal(
-        self, technique: registry.Method[Any], spec: Spec, batch: Images, batch_size: int
-    ) -> Target | None:
-        if technique.classes:
-            lead = f"{technique.name} ranks classes, but"
-            need_classes(self.classes, self.layers, lead, self.graph.outputs)
-        if not technique.target:
-            if spec is not None:
-                raise UsageError(f"{technique.name} takes no target")
-            return None
-        goal = self.target(spec)
-        if goal.kind != "predicted" or self.classes is None:
-            return goal
-        found = self.probabilities(batch, batch_size)
-        best = found.argmax(axis=1)
-        each = tuple(
-            f"the predicted class, {self.classes.label(i)}"
-            if np.isfinite(row).all()
-            else f"{self.classes.label(i)} (none is predicted: scores are not finite)"
-            for i, row in zip(best.tolist(), found, strict=True)
-        )
-        return replace(goal, index=tuple(best.tolist()), each=each)
-
-    def _how(
-        self,
-        settings: registry.Parameters,
-        goal: Target | None,
-        seed: int,
-        certificate: Certificate,
-        allow_uncertified: bool,
-    ) -> dict[str, Any]:
-        return {
-            "model": {"name": self.name, "file": self.path.name, "sha256": self.sha256},
-            "feeds": bind.record(self.graph.bound),
-            "parameters": settings.model_dump(),
-            "target": None
-            if goal is None
-            else {
-                "text": goal.text,
-                "kind": goal.kind,
-                "value": goal.value,
-                "index": list(goal.index) if isinstance(goal.index, tuple) else goal.index,
-                "each": list(goal.each),
-            },
-            "seed": seed,
-            "device": {"onnxruntime": self.runner.device, "torch": self.runner.device},
-            "certificate": certificate.summary(),
-            "batches": self.batching().words(),
-            "allow_uncertified": allow_uncertified,
-            "versions": cache.versions(),
-        }
 
 
 def _facts(node: Node, graph: Graph) -> Facts:
@@ -393,7 +325,3 @@ def _facts(node: Node, graph: Graph) -> Facts:
     if entry is None:
         return Facts("other", ops.rule_of(node, graph), None)
     return Facts(entry.kind, entry.window(node, graph), entry.macs)
-
-
-def _no_images() -> Images:
-    return Images(np.zeros((0,), np.float32), ())

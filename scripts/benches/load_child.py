@@ -43,6 +43,7 @@ class Meter:
 
 def _convlens(path: str) -> dict[str, float]:
     import onnx.reference
+    import onnxruntime
     import torch
 
     import convlens
@@ -56,7 +57,7 @@ def _convlens(path: str) -> dict[str, float]:
     graph, convert_cpu, convert_wall = meter.step(lambda: model.torch)
     peak = meter.peak()
     assert isinstance(graph, torch.nn.Module)
-    assert onnx.reference
+    assert onnx.reference, onnxruntime
     beside = external_files(Path(path), onnx.load(path, load_external_data=False))
     size = Path(path).stat().st_size + sum(file.stat().st_size for file in beside)
     held = [*graph.parameters(), *graph.buffers()]

@@ -18,11 +18,11 @@ import convlens
 from cli import tiny
 from convlens import registry
 from convlens.audit import Outcome, audit
-from convlens.certificate import Certificate, Check
 from convlens.errors import ImageError, OutputError, UncertifiedError
 from convlens.model import Model
 from convlens.registry import Finding, Job, Method, Paper, Step, register
 from convlens.results import Result, merge
+from convlens.trust.certificate import Certificate, Check
 
 SINGLE = 1e-5
 """Of a number's own size and of one: float32, where another batch takes another path through the kernels."""

@@ -17,12 +17,12 @@ from PIL import Image
 import convlens
 from cli import tiny
 from convlens import ops, registry
-from convlens.certificate import Certificate, Check
 from convlens.cli import methods as method_commands
 from convlens.cli.app import cli, run
 from convlens.errors import FAILED, FINDING, FINE, MODEL, USAGE
 from convlens.model import Model
 from convlens.pictures import KINDS
+from convlens.trust.certificate import Certificate, Check
 
 METHODS = registry.methods()
 DRAWN = [name for name, method in METHODS.items() if KINDS[method.kind] is not None]

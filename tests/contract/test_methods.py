@@ -19,13 +19,13 @@ from PIL import Image
 
 import convlens
 from convlens import registry
-from convlens.certificate import Certificate, Check
 from convlens.errors import LayerError, ParameterError, TargetError, UncertifiedError, UsageError
 from convlens.instrument.build import ACTIVE
 from convlens.model import Model
 from convlens.pictures import KINDS
 from convlens.registry import Field, Method, Paper, Parameters, register
 from convlens.results import Result
+from convlens.trust.certificate import Certificate, Check
 from reference import nets
 
 SINGLE = 1e-5

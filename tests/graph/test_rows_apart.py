@@ -14,8 +14,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from convlens import ops
-from convlens.graph.row_rules import RULES, follow
-from convlens.graph.rows import Reads, Rows, Stuck
+from convlens.graph.batchaxis.rows import Reads, Rows, Stuck
+from convlens.graph.batchaxis.rules import RULES, follow
 from convlens.graph.sizes import symbol
 from graph.nets import model, numbers, op
 from graph.test_batch import check_free, check_kept, ints, net

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 import convlens
-from convlens.certificate import certify
-from convlens.checks import TOLERANCE
 from convlens.model import Model
+from convlens.trust.certificate import certify
+from convlens.trust.checks import TOLERANCE
 from graph.nets import model, op, opened
 
 QUANTISED = [

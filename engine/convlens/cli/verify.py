@@ -74,7 +74,7 @@ def _one(options: dict[str, Any], as_json: bool, seed: int, every: bool) -> int:
     )
     wider = [c for c in certificate.checks if c.passed and c.relative > certificate.tolerance]
     if wider:
-        from convlens.checks import HALF_TOLERANCE
+        from convlens.trust.checks import HALF_TOLERANCE
 
         worst = max(wider, key=lambda check: check.relative)
         why = worst.note or f"numbers of half precision may be {HALF_TOLERANCE:.0e} apart"

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convlens.checks import difference, least_magnitude
 from convlens.coverage.feeding import Fed
 from convlens.errors import ConvLensError
 from convlens.runtime.original import without_batch
+from convlens.trust.checks import difference, least_magnitude
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convlens.certificate import Certificate
     from convlens.coverage.row import Settings
     from convlens.model import Model
+    from convlens.trust.certificate import Certificate
 
 COUNT = 3
 EXACT = 1e-6

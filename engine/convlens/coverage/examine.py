@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from convlens.cards import Card
-from convlens.certificate import certify
 from convlens.coverage.batches import check_batch
 from convlens.coverage.feeding import Fed, NoInputError, find_feeds, wanted
 from convlens.coverage.gradient import check_gradient
@@ -20,6 +19,7 @@ from convlens.coverage.row import Row, Settings
 from convlens.errors import ConvLensError, UnsupportedError
 from convlens.graph import bind
 from convlens.model import Model, load
+from convlens.trust.certificate import certify
 
 
 def examine(path: Path, settings: Settings) -> Row:

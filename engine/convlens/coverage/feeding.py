@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convlens.openaxes import Sizes, sizes
+from convlens.trust.openaxes import Sizes, sizes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

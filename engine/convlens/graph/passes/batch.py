@@ -1,6 +1,6 @@
 """Files exported for one image take any number of them, where it is proven that images stay apart.
 
-The axis of the images is followed from the input through every node (:mod:`convlens.graph.row_rules`).
+The axis of the images is followed from the input through every node (:mod:`convlens.graph.batchaxis.rules`).
 Constants that hold the batch of 1 (targets of Reshape, sizes of Resize, first states) are rewritten on
 the way. One node that cannot be proven, and the file is left as it was.
 """
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from convlens.graph.batchaxis.rows import Reads, Rows, Stuck
+from convlens.graph.batchaxis.rules import follow
 from convlens.graph.evaluate import listed
 from convlens.graph.extents import reshaped
 from convlens.graph.passes.contract import changes
-from convlens.graph.row_rules import follow
-from convlens.graph.rows import Reads, Rows, Stuck
 from convlens.graph.shapes import Walk
 from convlens.graph.sizes import Extent, Extents, Size, divide, product, symbol
 

@@ -13,14 +13,14 @@ import torch
 from onnx import TensorProto
 
 import convlens
-import convlens.certifying
+import convlens.trust.making
 from convlens import cache
-from convlens.certificate import Certificate, _optimised, certify, random_input
-from convlens.checks import HALF_TOLERANCE, TOLERANCE, Check, compare
 from convlens.errors import UncertifiedError, UnsupportedError
-from convlens.expected import Expected
 from convlens.model import Model
-from convlens.original import held_against_file
+from convlens.trust.certificate import Certificate, _optimised, certify, random_input
+from convlens.trust.checks import HALF_TOLERANCE, TOLERANCE, Check, compare
+from convlens.trust.expected import Expected
+from convlens.trust.original import held_against_file
 from graph.nets import classifier, model, numbers, op, opened, put, refused
 
 
@@ -201,13 +201,13 @@ def test_record_and_restore(tmp_path: Path) -> None:
 
 def count_certifications(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     made: list[int] = []
-    sound = convlens.certifying.certify
+    sound = convlens.trust.making.certify
 
     def counted(*given: Any, **how: Any) -> Certificate:
         made.append(1)
         return sound(*given, **how)
 
-    monkeypatch.setattr("convlens.certifying.certify", counted)
+    monkeypatch.setattr("convlens.trust.making.certify", counted)
     return made
 
 
@@ -291,7 +291,7 @@ def test_values_come_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     whole = certified(loaded, image=numbers(2, 3, 8, 8))
     asked: list[int] = []
     sound = Expected.runs
-    monkeypatch.setattr("convlens.expected.PART", 2 * 4 * 64 * 4 + 1)  # one feature map of two images
+    monkeypatch.setattr("convlens.trust.expected.PART", 2 * 4 * 64 * 4 + 1)  # one feature map of two images
     monkeypatch.setattr(Expected, "runs", lambda self, names: asked.append(len(names)) or sound(self, names))
     assert certified(loaded, image=numbers(2, 3, 8, 8)) == whole
     assert asked == [1, 1, 1, 3]  # the outputs as they are optimised, two maps, and the small rest

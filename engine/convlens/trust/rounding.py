@@ -10,7 +10,7 @@ operator is right where
   more than the last places of what the operator read explain may be off by any share of a result that
   terms which cancel have left;
 - codes of quantised numbers are equal, but where the number before rounding lies half way between
-  two of them, up to :data:`~convlens.checks.STEP_TOLERANCE` of a step;
+  two of them, up to :data:`~convlens.trust.checks.STEP_TOLERANCE` of a step;
 - integers and choices (a position, an order, a comparison) are equal.
 
 A difference that is inherited from an earlier value may be as large as what came before explains: up to
@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convlens.checks import RANGE, STEP_TOLERANCE, UNITS, Check, allowed, difference
 from convlens.ops.quant import unrounded
 from convlens.ops.quantcodes import LIMITS
+from convlens.trust.checks import RANGE, STEP_TOLERANCE, UNITS, Check, allowed, difference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto
 
 from convlens.errors import UnsupportedError
-from convlens.openaxes import first_size, sizes
+from convlens.trust.openaxes import first_size, sizes
 from graph.nets import model, numbers, op, opened, refused
 
 WEIGHT3, TABLE = {"w": numbers(2, 3, 3, 3, 3)}, {"w": numbers(9, 4)}

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convlens.checks import TOLERANCE, Check, compare, difference, least_magnitude
 from convlens.errors import UnsupportedError
-from convlens.expected import Expected, filled
-from convlens.openaxes import first_size
 from convlens.ops.quantcodes import quantised
-from convlens.rounding import NOISE, QUANTISED_LIMIT, amplified, excused, rounding
+from convlens.trust.checks import TOLERANCE, Check, compare, difference, least_magnitude
+from convlens.trust.expected import Expected, filled
+from convlens.trust.openaxes import first_size
+from convlens.trust.rounding import NOISE, QUANTISED_LIMIT, amplified, excused, rounding
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -142,7 +142,7 @@ def certify(
 
     Values are compared as PyTorch computes them and let go, onnxruntime's come in parts, so that memory
     stays bounded. A value out of tolerance is computed once more from onnxruntime's own inputs
-    (:mod:`convlens.rounding`). ``exact`` gives the same graph in float64 for that.
+    (:mod:`convlens.trust.rounding`). ``exact`` gives the same graph in float64 for that.
 
     A quantised graph is held against onnxruntime without its fusions: its 8-bit kernels may saturate,
     depending on the processor, or round what the file does not, and that is no property of the model.
@@ -232,7 +232,7 @@ def random_input(
     """A seeded array for every input: normal numbers for real ones, small indices for integers.
 
     Open dimensions become ``batch`` for the images, ``size`` for their axes (without it the first one that
-    would be tried, see :mod:`convlens.openaxes`), 8 for others.
+    would be tried, see :mod:`convlens.trust.openaxes`), 8 for others.
 
     Raises:
         UnsupportedError: an input whose shape the file does not say.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from convlens.graph.batchaxis.rows import Reads, Rows, Rule, Stuck
 from convlens.graph.evaluate import listed
-from convlens.graph.rows import Reads, Rows, Rule, Stuck
 from convlens.graph.sizes import divide, product
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from convlens.graph import row_layers as layers
-from convlens.graph import row_moves as moves
-from convlens.graph.rows import Reads, Rows, Rule, Stuck
+from convlens.graph.batchaxis import layers, moves
+from convlens.graph.batchaxis.rows import Reads, Rows, Rule, Stuck
 
 
 def follow(reads: Reads) -> list[Rows]:

@@ -100,7 +100,7 @@ def find_size(
 def _tried(
     runner: Runner, source: Source, given: tuple[int, ...] | None, seed: int
 ) -> tuple[tuple[int, ...] | None, int]:
-    from convlens.certificate import random_input
+    from convlens.trust.certificate import random_input
 
     graph, batch = runner.graph, source.shape[0] if source.shape else None
     names = [name for name in graph.outputs if name in graph.producers and _held(graph, name)]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convlens.checks import TOLERANCE, Check, allowed, difference, least_magnitude
 from convlens.errors import UnsupportedError
 from convlens.runtime.original import filled, without_batch
+from convlens.trust.checks import TOLERANCE, Check, allowed, difference, least_magnitude
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

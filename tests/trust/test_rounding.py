@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 import convlens
-import convlens.rounding
-from convlens.checks import TOLERANCE, Check, compare, least_magnitude
+import convlens.trust.rounding
 from convlens.model import Model
-from convlens.rounding import INHERITED, NOISE, ROUNDING_LIMIT, amplified, rounding
+from convlens.trust.checks import TOLERANCE, Check, compare, least_magnitude
+from convlens.trust.rounding import INHERITED, NOISE, ROUNDING_LIMIT, amplified, rounding
 from graph.nets import model, op, opened
 
 
@@ -55,7 +55,7 @@ def test_what_jumps_may_fall_to_either_side(tmp_path: Path, kind: str, passed: b
     weights = {"w": np.ones(1, np.float32)}
     loaded = opened(model(nodes, {"x": ["N", 3, 4, 4]}, ["y"], weights), tmp_path)
     checks = [Check(name, op_, "a", 1.0, 0.5, False) for name, op_ in (("r", kind), ("y", "Neg"))]
-    told = convlens.rounding.excused(checks, {"r": INHERITED, "y": INHERITED}, loaded.graph, ())
+    told = convlens.trust.rounding.excused(checks, {"r": INHERITED, "y": INHERITED}, loaded.graph, ())
     assert [check.passed for check in told] == [passed, passed]
 
 

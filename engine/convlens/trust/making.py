@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from convlens import cache, catalogue
-from convlens.certificate import TOLERANCE, Certificate, certify, random_input
 from convlens.errors import CardError, ImageError, UnsupportedError
 from convlens.graph import bind
-from convlens.openaxes import find_size
-from convlens.original import held_against_file
+from convlens.trust.certificate import TOLERANCE, Certificate, certify, random_input
+from convlens.trust.openaxes import find_size
+from convlens.trust.original import held_against_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from convlens.graph.rows import Reads, Rows, Rule, Stuck
+from convlens.graph.batchaxis.rows import Reads, Rows, Rule, Stuck
 from convlens.graph.sizes import product
 
 

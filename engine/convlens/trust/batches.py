@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convlens import cache
-from convlens.certificate import random_input
-from convlens.checks import TOLERANCE, allowed, difference, least_magnitude
 from convlens.errors import ConvLensError, UnsupportedError
 from convlens.graph import bind
 from convlens.graph.passes.batch import why_fixed
-from convlens.openaxes import find_size
 from convlens.runtime.original import run_file
+from convlens.trust.certificate import random_input
+from convlens.trust.checks import TOLERANCE, allowed, difference, least_magnitude
+from convlens.trust.openaxes import find_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

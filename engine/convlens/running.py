@@ -1,0 +1,117 @@
+"""One run of a method on a model: what is checked before it, and what is said of how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convlens import cache, registry
+from convlens.errors import UncertifiedError, UnsupportedError, UsageError
+from convlens.graph import bind
+from convlens.ops.quantcodes import straight_through
+from convlens.registry import Images, Job
+from convlens.results import Result
+from convlens.targets import Spec, Target, need_classes
+
+if TYPE_CHECKING:
+    from convlens.inputs import Inputs
+    from convlens.model import Model
+    from convlens.trust.certificate import Certificate
+
+
+def run(
+    model: Model,
+    method: str,
+    images: Inputs | None,
+    target: Spec,
+    parameters: Mapping[str, Any],
+    *,
+    batch_size: int,
+    seed: int,
+    allow_uncertified: bool,
+    advance: Callable[[float], None],
+) -> Result:
+    """Run a registered method; arguments and errors as :meth:`convlens.model.Model.run` has them."""
+    technique = registry.method(method)
+    settings = technique.parse(parameters)
+    if batch_size < 1:
+        raise UsageError(f"batch size is {batch_size}; expected 1 or more")
+    if technique.images and images is None:
+        raise UsageError(f"{method} needs images; expected at least one")
+    if len(model.graph.inputs) > 1:
+        raise UnsupportedError(bind.advice([value.name for value in model.graph.inputs], model.source.name))
+    batch = model.images(images) if technique.images and images is not None else _no_images()
+    goal = _goal(model, technique, target, batch, batch_size)
+    certificate = model.certificate()
+    if not certificate.passed and not allow_uncertified:
+        raise UncertifiedError(
+            f"{certificate.words()} `convlens verify` lists every value; --allow-uncertified (in Python "
+            "allow_uncertified=True) runs it all the same"
+        )
+    job = Job(model, settings, batch, goal, batch_size, seed, advance)
+    result = technique.run(job)
+    how = _how(model, settings, goal, seed, certificate, allow_uncertified)
+    if technique.gradients and (estimated := straight_through(model.graph)):
+        how["gradients"] = estimated
+    return replace(result, how={**how, **result.how})
+
+
+def _goal(
+    model: Model, technique: registry.Method[Any], spec: Spec, batch: Images, batch_size: int
+) -> Target | None:
+    if technique.classes:
+        lead = f"{technique.name} ranks classes, but"
+        need_classes(model.classes, model.layers, lead, model.graph.outputs)
+    if not technique.target:
+        if spec is not None:
+            raise UsageError(f"{technique.name} takes no target")
+        return None
+    goal = model.target(spec)
+    if goal.kind != "predicted" or model.classes is None:
+        return goal
+    found = model.probabilities(batch, batch_size)
+    best = found.argmax(axis=1)
+    each = tuple(
+        f"the predicted class, {model.classes.label(i)}"
+        if np.isfinite(row).all()
+        else f"{model.classes.label(i)} (none is predicted: scores are not finite)"
+        for i, row in zip(best.tolist(), found, strict=True)
+    )
+    return replace(goal, index=tuple(best.tolist()), each=each)
+
+
+def _how(
+    model: Model,
+    settings: registry.Parameters,
+    goal: Target | None,
+    seed: int,
+    certificate: Certificate,
+    allow_uncertified: bool,
+) -> dict[str, Any]:
+    return {
+        "model": {"name": model.name, "file": model.path.name, "sha256": model.sha256},
+        "feeds": bind.record(model.graph.bound),
+        "parameters": settings.model_dump(),
+        "target": None
+        if goal is None
+        else {
+            "text": goal.text,
+            "kind": goal.kind,
+            "value": goal.value,
+            "index": list(goal.index) if isinstance(goal.index, tuple) else goal.index,
+            "each": list(goal.each),
+        },
+        "seed": seed,
+        "device": {"onnxruntime": model.runner.device, "torch": model.runner.device},
+        "certificate": certificate.summary(),
+        "batches": model.batching().words(),
+        "allow_uncertified": allow_uncertified,
+        "versions": cache.versions(),
+    }
+
+
+def _no_images() -> Images:
+    return Images(np.zeros((0,), np.float32), ())
