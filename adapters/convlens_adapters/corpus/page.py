@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,8 @@ def _name(row: Row, root: Path) -> str:
 def _reason(why: str, root: Path) -> str:
     """One cell: no folder of this machine, nothing that Markdown would take for a sign of its own."""
     text = " ".join(why.replace(f"{root}/", "").split())
+    text = re.sub(r"[^\s'\"(]*/site-packages/", "", text).replace("](", "] (")
     text = text if len(text) <= 240 else f"{text[:237]}..."
-    for sign in "\\|<>*_`":
+    for sign in "\\|<>*_`[":
         text = text.replace(sign, f"\\{sign}")
     return text
