@@ -48,6 +48,7 @@ def _convlens(path: str) -> dict[str, float]:
 
     import convlens
     import convlens.instrument.build
+    import convlens.model
     from convlens import ops
     from convlens.graph.external import external_files
 
