@@ -185,18 +185,20 @@ def top_k(node: TorchNode) -> Forward:
     return forward
 
 
-@operator("CumSum", kind="reduce", window=_cumulative_window)
-def cumulative_sum(node: TorchNode) -> Forward:
-    """Running sums along an axis, from either end, with or without the number itself."""
+@operator("CumSum", "CumProd", kind="reduce", window=_cumulative_window)
+def cumulative(node: TorchNode) -> Forward:
+    """Running sums or products along an axis, from either end, with or without the number itself."""
+    product = node.op == "CumProd"
     exclusive, reverse = bool(node.attr("exclusive", 0)), bool(node.attr("reverse", 0))
     along = numbers(node, 1)
 
     def forward(*inputs: Tensor) -> Tensor:
         x, axis = inputs[0], (along(inputs) or [0])[0]
         ordered = x.flip(axis) if reverse else x
-        out = ordered.cumsum(axis, dtype=x.dtype)
+        run = ordered.cumprod if product else ordered.cumsum
+        out = run(axis, dtype=x.dtype)
         if exclusive:
-            out = out.roll(1, axis).index_fill(axis, out.new_zeros(1).long(), 0)
+            out = out.roll(1, axis).index_fill(axis, out.new_zeros(1).long(), 1 if product else 0)
         return out.flip(axis) if reverse else out
 
     return forward

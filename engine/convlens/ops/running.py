@@ -1,4 +1,4 @@
-"""What runs along a sequence: products, causal convolution, linear attention. And determinants."""
+"""What runs along a sequence: causal convolution and linear attention. And determinants."""
 
 from __future__ import annotations
 
@@ -7,39 +7,17 @@ from math import prod, sqrt
 from typing import TYPE_CHECKING
 
 from convlens.graph.graph import Graph, Node
-from convlens.graph.windows import Everything, Kernel, Reduce, Rule
-from convlens.ops.given import fixed, numbers, wide
+from convlens.graph.windows import Everything, Reduce, Rule
+from convlens.ops.given import wide
 from convlens.ops.table import Forward, TorchNode, operator
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _running_window(node: Node, graph: Graph) -> Rule:
-    axis, rank = fixed(node, graph, 1), graph.value(node.input(0)).rank
-    return Everything() if rank is None or axis is None else Kernel({}, frozenset({axis[0] % rank}))
-
-
 def _matrix_window(node: Node, graph: Graph) -> Rule:
     rank = graph.value(node.input(0)).rank
     return Everything() if rank is None else Reduce(frozenset({rank - 2, rank - 1}), False)
-
-
-@operator("CumProd", kind="reduce", window=_running_window)
-def cumulative_product(node: TorchNode) -> Forward:
-    """Running products along an axis, from either end, with or without the number itself."""
-    exclusive, reverse = bool(node.attr("exclusive", 0)), bool(node.attr("reverse", 0))
-    along = numbers(node, 1)
-
-    def forward(*inputs: Tensor) -> Tensor:
-        x, axis = inputs[0], (along(inputs) or [0])[0]
-        ordered = x.flip(axis) if reverse else x
-        out = ordered.cumprod(axis, dtype=x.dtype)
-        if exclusive:
-            out = out.roll(1, axis).index_fill(axis, out.new_zeros(1).long(), 1)
-        return out.flip(axis) if reverse else out
-
-    return forward
 
 
 @operator("com.microsoft.Inverse", kind="math")

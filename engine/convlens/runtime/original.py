@@ -22,6 +22,16 @@ def without_batch(array: NDArray[Any], rank: int) -> NDArray[Any]:
     return first
 
 
+def file_session(path: Path) -> Any:
+    """A session on the file as it lies on disk, every node as it is written, on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+
+
 def run_file(path: Path, feeds: Arrays, names: Sequence[str], bound: Arrays) -> dict[str, NDArray[Any]]:
     """Outputs ``names`` of the file as it lies on disk, every node as it is written.
 
@@ -34,13 +44,8 @@ def run_file(path: Path, feeds: Arrays, names: Sequence[str], bound: Arrays) -> 
     Raises:
         UnsupportedError: onnxruntime refuses the file or the inputs.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        session = file_session(path)
         there = {value.name: _REAL.get(value.type) for value in session.get_inputs()}
         ranks = {value.name: len(value.shape) for value in session.get_inputs()}
         given = {

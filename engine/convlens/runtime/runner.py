@@ -164,7 +164,7 @@ class Runner:
             for start in range(0, count, step):
                 rows = {n: a[start : start + step] for n, a in feeds.items()}
                 kept = min(step, count - start)
-                found = self._forward({n: _fill(a, fixed or kept) for n, a in rows.items()}, names, exact)
+                found = self._forward({n: repeated(a, fixed or kept) for n, a in rows.items()}, names, exact)
                 parts.append(
                     self._cut(found, kept, fixed or kept) if count > kept or fixed != kept else found
                 )
@@ -259,7 +259,7 @@ def as_declared(array: NDArray[Any], dtype: str | None) -> NDArray[Any]:
     return np.ascontiguousarray(array)
 
 
-def _fill(array: NDArray[Any], count: int) -> NDArray[Any]:
+def repeated(array: NDArray[Any], count: int) -> NDArray[Any]:
     """The array repeated at its end to ``count`` rows, for models that take no fewer."""
     missing = count - len(array)
     return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from convlens.errors import UnsupportedError
 from convlens.graph.shapes import infer
+from convlens.runtime.runner import repeated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -120,4 +119,4 @@ def filled(feeds: Mapping[str, NDArray[Any]], least: int) -> dict[str, NDArray[A
     """The inputs with at least ``least`` rows, the last one repeated: a file may take no fewer."""
     count = len(next(iter(feeds.values())))
     missing = max(least - count, 0)
-    return {n: np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]) for n, a in feeds.items()}
+    return {n: repeated(a, len(a) + missing) for n, a in feeds.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convlens.errors import UnsupportedError
-from convlens.runtime.original import filled, without_batch
+from convlens.runtime.original import file_session, filled, without_batch
 from convlens.trust.checks import TOLERANCE, Check, allowed, difference, least_magnitude
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def held_against_file(
     ops = {output: node.full_op for node in graph.nodes for output in node.outputs}
     label = f"{label}, file against normalised graph"
     try:
-        session = _session(path)
+        session = file_session(path)
         own = _fitted(session, feeds)
         own = {**filled(session, own, graph.bound), **own}
         found = dict(zip((o.name for o in session.get_outputs()), session.run(None, own), strict=True))
@@ -75,15 +74,6 @@ def held_against_file(
             least = least_magnitude(graph, name, tolerance)
             checks.append(_held(name, ops.get(name, ""), label, ours[name], wanted, tolerance, least))
     return checks
-
-
-def _session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
 
 
 def _fitted(session: Any, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
