@@ -285,17 +285,21 @@ _RULES: Mapping[str, Rule] = {
 }
 
 
-def _reference(node: onnx.NodeProto, version: int, given: Sequence[Data]) -> list[Data]:
-    feeds = dict(zip([name for name in node.input if name], given, strict=True))
+def alone(node: onnx.NodeProto, version: int, feeds: Mapping[str, NDArray[Any]]) -> onnx.ModelProto:
+    """A model of one node of the standard domain, with inputs of the types and shapes of ``feeds``."""
     inputs = [
         onnx.helper.make_tensor_value_info(
-            name, onnx.helper.np_dtype_to_tensor_dtype(data.dtype), list(data.shape)
+            name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), list(array.shape)
         )
-        for name, data in feeds.items()
+        for name, array in feeds.items()
     ]
     outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
-    graph = onnx.helper.make_graph([node], "evaluate", inputs, outputs)
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", version)])
-    results = ReferenceEvaluator(model).run(None, feeds)
+    graph = onnx.helper.make_graph([node], "alone", inputs, outputs)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", version)])
+
+
+def _reference(node: onnx.NodeProto, version: int, given: Sequence[Data]) -> list[Data]:
+    feeds = dict(zip([name for name in node.input if name], given, strict=True))
+    results = ReferenceEvaluator(alone(node, version, feeds)).run(None, feeds)
     assert isinstance(results, list)
     return [np.asarray(result) for result in results]

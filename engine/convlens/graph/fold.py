@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
+from convlens.graph.evaluate import alone
 from convlens.graph.graph import Node
 
 _LIMIT = 1 << 27  # elements that a folded value may have before it is left in the graph
@@ -50,15 +51,7 @@ def _evaluate(node: Node, constants: Mapping[str, NDArray[Any]]) -> list[NDArray
         node.op, list(node.inputs), list(node.outputs), **{k: _raw(v) for k, v in node.attributes.items()}
     )
     feeds = {name: constants[name] for name in names}
-    inputs = [
-        onnx.helper.make_tensor_value_info(
-            name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), list(array.shape)
-        )
-        for name, array in feeds.items()
-    ]
-    outputs = [onnx.ValueInfoProto(name=name) for name in node.outputs if name]
-    graph = onnx.helper.make_graph([proto], "fold", inputs, outputs)
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", node.version)])
+    model = alone(proto, node.version, feeds)
     try:
         results = ReferenceEvaluator(model).run(None, feeds)
     except Exception:
