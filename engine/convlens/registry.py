@@ -109,7 +109,23 @@ class Finding:
 
 
 class Method(ABC, Generic[P]):
-    """One technique. Subclass it, say what it needs, decorate it with :func:`register`."""
+    """One technique. Subclass it, say what it needs, decorate it with :func:`register`.
+
+    Attributes:
+        name: of the command.
+        summary: one line for lists.
+        paper: where it comes from.
+        kind: of its Results, see :class:`convlens.results.Result`.
+        Parameters: what it can be told.
+        images: whether it runs on images, or tells of the model alone.
+        gradients: whether it needs the PyTorch graph.
+        target: whether something is explained.
+        classes: whether the model must have class scores.
+        saves: whether the command writes files without being asked to.
+        attributes: whether its Result says where in the input the target comes from; such a Result has
+            the hint ``heat`` (see :mod:`convlens.attribution.maps`) and can be judged and compared.
+        preview: settings with which it is quick and coarse, for a first look.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
@@ -121,6 +137,8 @@ class Method(ABC, Generic[P]):
     target: ClassVar[bool] = False
     classes: ClassVar[bool] = False
     saves: ClassVar[bool] = True
+    attributes: ClassVar[bool] = False
+    preview: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
     def run(self, job: Job[P]) -> Result:

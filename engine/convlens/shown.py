@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from convlens.graph.source import Source
     from convlens.registry import Job
 
 UNITS = {
@@ -24,18 +25,18 @@ UNITS = {
 
 def shown(job: Job[Any]) -> Mapping[str, Any]:
     """The hint ``input`` of a Result: kind, axes and rate of what went in. Nothing for photos."""
-    source = job.model.source
-    if source.image:
-        return {}
+    return {} if job.model.source.image else {"input": info(job.model.source, job.model.card.input.rate)}
+
+
+def info(source: Source, rate: float | None = None) -> dict[str, Any]:
+    """What an input is, as plain data: its kind, its axes and, of a signal, its rate."""
     return {
-        "input": {
-            "kind": source.kind,
-            "layout": source.layout,
-            "channel": source.channel,
-            "spatial": list(source.spatial),
-            "axes": list(source.axis_names),
-            "rate": job.model.card.input.rate,
-        }
+        "kind": source.kind,
+        "layout": source.layout,
+        "channel": source.channel,
+        "spatial": list(source.spatial),
+        "axes": list(source.axis_names),
+        "rate": rate,
     }
 
 

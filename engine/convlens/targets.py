@@ -68,6 +68,12 @@ class Target:
             return replace(self, index=self.index[start:stop])
         return self
 
+    def take(self, rows: Sequence[int]) -> Target:
+        """The same target for a batch made of ``rows`` of this one's images, in that order."""
+        if isinstance(self.index, tuple):
+            return replace(self, index=tuple(self.index[row] for row in rows))
+        return self
+
     def of(self, image: int) -> Target:
         """The same target for one image of the batch, whatever the number of its copies."""
         return replace(self, index=self.index[image]) if isinstance(self.index, tuple) else self

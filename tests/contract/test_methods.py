@@ -19,6 +19,7 @@ from PIL import Image
 
 import convlens
 from convlens import registry
+from convlens.attribution.maps import heat
 from convlens.errors import LayerError, ParameterError, TargetError, UncertifiedError, UsageError
 from convlens.instrument.build import ACTIVE
 from convlens.model import Model
@@ -73,7 +74,8 @@ def photos(count: int = 2) -> list[Image.Image]:
 
 
 def run(model: Model, name: str, images: Any, **options: Any) -> Result:
-    return model.run(name, images if METHODS[name].images else None, **options)
+    images = images if METHODS[name].images else None
+    return model.run(name, images, **{**METHODS[name].preview, **options})
 
 
 def alike(one: Result, other: Result, tolerance: float) -> None:
@@ -295,6 +297,14 @@ def test_the_result_says_what_it_is_and_how_it_was_made(name: str, model: Model)
     if method.target:
         assert len(how["target"]["each"]) == 2
         assert len(how["target"]["index"]) == 2
+
+
+@pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.attributes])
+def test_an_attribution_ranks_every_place_of_the_input(name: str, model: Model) -> None:
+    found = heat(run(model, name, arrays(2)), model.source)
+    assert found.shape == (2, *SHAPE[1:])
+    assert found.dtype == np.float64
+    assert len(np.unique(found[0])) > 1
 
 
 @EACH

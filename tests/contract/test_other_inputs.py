@@ -10,6 +10,7 @@ import pytest
 
 import convlens
 from convlens import registry
+from convlens.attribution.maps import heat
 from convlens.errors import ConvLensError, TargetError
 from convlens.model import Model
 from convlens.pictures import KINDS
@@ -40,7 +41,7 @@ def run(model: Model, name: str, other: Other, count: int = 2, batch_size: int =
     method = METHODS[name]
     images = other.arrays(count) if method.images else None
     target = other.target if method.target else None
-    return model.run(name, images, target, batch_size=batch_size)
+    return model.run(name, images, target, batch_size=batch_size, **method.preview)
 
 
 @EACH
@@ -63,6 +64,9 @@ def test_it_runs_or_says_why_not(name: str, which: str, root: Path, tmp_path: Pa
         np.testing.assert_allclose(single.arrays[key], array, rtol=0, atol=CLOSE * scale, err_msg=key)
     assert all(np.isfinite(array).all() for array in result.arrays.values())
     assert result.units.keys() == result.arrays.keys()
+    if method.attributes:
+        extent = [other.arrays(1).shape[axis] for axis in model.source.axes]
+        assert heat(result, model.source).shape == (2, *extent)
     for finding in method.findings(result):
         assert finding.text.endswith(".")
     result.save(tmp_path)
@@ -103,4 +107,5 @@ def test_the_plan_of_the_audit_runs(which: str, root: Path) -> None:
     assert steps
     for method, step in steps:
         if step.parameters:  # without, it is the run of the test above
-            model.run(method.name, other.arrays(1) if method.images else None, **step.parameters)
+            images = other.arrays(1) if method.images else None
+            model.run(method.name, images, **{**method.preview, **step.parameters})

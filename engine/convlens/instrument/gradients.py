@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -32,6 +33,7 @@ def input_gradient(
     rule: str,
     batch_size: int,
     advance: Callable[[float], None] = lambda _share: None,
+    points: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """The signal that arrives at the input under ``rule``, and the target's score.
 
@@ -44,6 +46,8 @@ def input_gradient(
         rule: ``plain``, ``deconvnet`` or ``guided``.
         batch_size: images in one forward and backward.
         advance: called with the share that is done.
+        points: where the gradient is taken instead of at ``array`` itself, in the shape of what
+            :func:`start_points` gives; ``array`` still feeds whatever else reads the input.
 
     Returns:
         The signal in the shape of ``array`` (of the embedding for tokens: N x T x D), and the scores, N.
@@ -52,14 +56,40 @@ def input_gradient(
         TargetError: the target has no gradient.
         UnsupportedError: integers go in and never become real numbers.
     """
+    place = explained_at(model.graph, model.source).value
     names = target.needs(model.graph.outputs)
+    goal = _Goal(names, _score_of(target), target.text)
+    signals, scores = [], []
+    for part in _parts(model, array, goal, place, rule, batch_size, advance, points):
+        signals.append(part.gradient)
+        scores.append(part.scores)
+    return np.concatenate(signals), np.concatenate(scores)
 
-    def score(values: Mapping[str, Tensor], start: int) -> Tensor:
-        count = len(next(iter(values.values())))
-        found: Tensor = target.rows(start, start + count).score(values)
-        return found
 
-    return _backward(model, array, names, score, target.text, rule, batch_size, advance)
+def start_points(model: Model, array: NDArray[Any], batch_size: int) -> NDArray[Any]:
+    """The value at which ``array`` is explained: itself, or what :func:`explained_at` names for integers."""
+    place = explained_at(model.graph, model.source).value
+    source = model.source.name
+    return array if place == source else model.runner.run({source: array}, [place], batch_size)[place]
+
+
+def layer_gradients(
+    model: Model,
+    array: NDArray[Any],
+    layer: Layer,
+    target: Target,
+    rule: str,
+    batch_size: int,
+    advance: Callable[[float], None] = lambda _share: None,
+) -> Iterator[Part]:
+    """A layer's value and the target's gradient with respect to it, batch by batch.
+
+    Arguments and errors as for :func:`input_gradient`; each :class:`Part` covers the images after
+    those of the part before, so that whoever reduces them holds one batch at a time.
+    """
+    names = target.needs(model.graph.outputs)
+    goal = _Goal(names, _score_of(target), target.text)
+    yield from _parts(model, array, goal, layer.name, rule, batch_size, advance, None)
 
 
 def unit_gradients(
@@ -88,51 +118,90 @@ def unit_gradients(
         own = torch.from_numpy(units[start : start + len(value)]).to(value.device)
         return value[(torch.arange(len(value), device=value.device), *own.unbind(dim=1))]
 
-    text = f"units of {layer.alias}"
-    return _backward(model, array, (layer.name,), score, text, rule, batch_size, advance)[0]
+    place = explained_at(model.graph, model.source).value
+    goal = _Goal((layer.name,), score, f"units of {layer.alias}")
+    parts = _parts(model, array, goal, place, rule, batch_size, advance, None)
+    return np.concatenate([part.gradient for part in parts])
 
 
-def _backward(
+@dataclass(frozen=True)
+class Part:
+    """One batch: the value looked at, the gradient with respect to it, and the target's scores."""
+
+    value: NDArray[Any]
+    gradient: NDArray[Any]
+    scores: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Goal:
+    """What is differentiated: the values that it reads, one number a row, and its name for people."""
+
+    names: Sequence[str]
+    score: Score
+    text: str
+
+
+def _score_of(target: Target) -> Score:
+    def score(values: Mapping[str, Tensor], start: int) -> Tensor:
+        count = len(next(iter(values.values())))
+        found: Tensor = target.rows(start, start + count).score(values)
+        return found
+
+    return score
+
+
+def _parts(
     model: Model,
     array: NDArray[Any],
-    names: Sequence[str],
-    score: Score,
-    text: str,
+    goal: _Goal,
+    place: str,
     rule: str,
     batch_size: int,
     advance: Callable[[float], None],
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Forward to ``names``, backward from each row's own score, in batches."""
-    graph = model.instrument("float64" if array.dtype == np.float64 else "float32")
+    points: NDArray[Any] | None,
+) -> Iterator[Part]:
+    """Forward to what ``goal`` reads, backward from each row's own score to ``place``, in batches."""
     source = model.source.name
-    place = explained_at(model.graph, model.source)
+    if points is not None and place == source:
+        array, points = points, None
+    graph = model.instrument("float64" if array.dtype == np.float64 else "float32")
     fixed = model.runner.fixed_batch
     step = model.runner.step(min(batch_size, len(array)))
-    signals, scores = [], []
     for start in range(0, len(array), step):
         part = array[start : start + step]
         count = len(part)
         if fixed and count < fixed:  # the file takes no fewer; the copies' results are dropped
             part = np.concatenate([part, np.repeat(part[-1:], fixed - count, axis=0)])
         with Session(graph, rule, source=source) as session:
-            tap = None if place.value == source else session.tap(place.value).replace(_leaf)
-            run = session.run(part, names)
+            tap = None if place == source else session.tap(place)
+            if tap is not None:
+                own = None if points is None else points[start : start + step]
+                tap.replace(_leaf if own is None else _put(own, len(part)))
+            run = session.run(part, goal.names)
             for name, value in run.items():
                 check_rows(name, tuple(value.shape), len(part))
-            values = {name: value[:count] for name, value in run.items()}
-            found = score(values, start)
+            found = goal.score({name: value[:count] for name, value in run.items()}, start)
             x = session.input if tap is None else tap.value
             if x is None or not found.requires_grad:
-                raise TargetError(f"{text} has no gradient; choose a value before the step that cuts it")
+                raise TargetError(f"{goal.text} has no gradient; choose a value before the step that cuts it")
             (signal,) = torch.autograd.grad(found.sum(), x, allow_unused=True)
         if signal is None:
-            raise TargetError(f"{text} does not depend on the input")
-        signals.append(signal.detach().cpu().numpy()[:count])
-        scores.append(found.detach().cpu().numpy())
+            raise TargetError(f"{goal.text} does not depend on {'the input' if tap is None else place}")
+        yield Part(*(each.detach().cpu().numpy()[:count] for each in (x, signal, found)))
         advance(min(1.0, (start + step) / len(array)))
-    return np.concatenate(signals), np.concatenate(scores)
 
 
 def _leaf(value: Tensor) -> Tensor:
     """The value as a new start of the graph, to which gradients run and at which they stop."""
     return value.detach().requires_grad_()
+
+
+def _put(points: NDArray[Any], rows: int) -> Callable[[Tensor], Tensor]:
+    """What replaces a value by ``points``, the last one repeated to ``rows``, as such a start."""
+
+    def put(value: Tensor) -> Tensor:
+        given = np.concatenate([points, np.repeat(points[-1:], rows - len(points), axis=0)])
+        return torch.from_numpy(given).to(value).requires_grad_()
+
+    return put

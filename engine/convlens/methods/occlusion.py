@@ -60,6 +60,7 @@ class Occlusion(Method[OcclusionParameters]):
     kind = "map"
     Parameters = OcclusionParameters
     target = True
+    attributes = True
 
     def run(self, job: Job[OcclusionParameters]) -> Result:
         """Every position of every image, in batches of masked copies made while the model runs."""
@@ -140,6 +141,7 @@ class Occlusion(Method[OcclusionParameters]):
                         "label": f"{what} lost when hidden (blue: gained)",
                     }
                 ],
+                "heat": {"array": "drop", "reduction": None},
                 "layout": "NCHW",
                 **shown(job),
                 "each": [

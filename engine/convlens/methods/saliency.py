@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from convlens.registry import Field, Finding, Job, Method, Paper, Parameters, Step, register
 from convlens.results import Result
-from convlens.shown import given_arrays, given_units, shown, words_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from convlens.model import Model
 
 _NAMES = {
@@ -61,78 +58,29 @@ class Saliency(Method[SaliencyParameters]):
     Parameters = SaliencyParameters
     gradients = True
     target = True
+    attributes = True
 
     def run(self, job: Job[SaliencyParameters]) -> Result:
         """One forward and one backward an image."""
-        from convlens.explained import explained_at
+        from convlens.attribution.maps import Signal, input_map
         from convlens.instrument.gradients import input_gradient
 
         assert job.target is not None
-        rule, reduction = job.parameters.rule, job.parameters.reduction
-        source = job.model.source
-        place = explained_at(job.model.graph, source)
-        signal, scores = input_gradient(
+        rule = job.parameters.rule
+        gradient, scores = input_gradient(
             job.model, job.images.array, job.target, rule, job.batch_size, job.advance
         )
-        unit = "signal at the input" if rule != "plain" else "score per input unit"
-        over = "colours" if source.image else "channels"
-        what = {"max": f"largest magnitude over {over}", "mean": "mean magnitude", "signed": "signed sum"}
-        if source.channels == 1 or (source.channels is None and not source.image):
-            what = {"max": "magnitude", "mean": "magnitude", "signed": "signed"}
-        draw = [
-            {"array": "gradient", "style": "map", "reduction": reduction, "label": what[reduction]},
-            {"array": "gradient", "style": "colour"},
-        ]
-        if source.channels not in (None, 1, 3) or not source.image:
-            draw.pop()
-        arrays = {"gradient": signal, "score": scores}
-        units = {"gradient": unit, "score": "score of the target"}
-        if place.how == "embedding":
-            per_token, words = _per_token(job, signal, place.value), place.words()
-            arrays, units = {**arrays, **per_token}, {**units, "magnitude": unit, "product": "score"}
-            draw = [
-                {"array": "product", "style": "map", "label": f"gradient x embedding, at {words}"},
-                {
-                    "array": "magnitude",
-                    "style": "strength",
-                    "reduction": "max",
-                    "label": f"length of the gradient, at {words}",
-                },
-            ]
-        return Result(
-            method=self.name,
-            kind=self.kind,
-            main="gradient",
-            arrays={**arrays, **given_arrays(job)},
-            units={**units, **given_units(job)},
-            images=job.images.names,
-            views=job.images.views,
-            rows=tuple(
-                {
-                    "image": name,
-                    "target": job.target.words(i),
-                    "score": float(scores[i]),
-                    "largest": float(abs(signal[i]).max()),
-                }
-                for i, name in enumerate(job.images.names)
-            ),
-            hints={
-                "draw": draw,
-                "layout": source.layout,
-                "channels": job.model.colours,
-                **shown(job),
-                "each": [
-                    {
-                        "title": f"{_NAMES[rule]} of {job.target.words(i)}",
-                        "short": job.target.words(i),
-                        **words_of(job, i),
-                    }
-                    for i in range(len(signal))
-                ],
-                "rule": rule,
-            },
-            how={"explained_at": place.words()},
+        signal = Signal(
+            "gradient",
+            gradient,
+            scores,
+            "signal at the input" if rule != "plain" else "score per input unit",
+            _NAMES[rule],
+            contribution=False,
+            reduction=job.parameters.reduction,
+            hints={"rule": rule},
         )
+        return input_map(job, self.name, signal)
 
     def plan(self, model: Model) -> Sequence[Step]:
         """The three rules side by side, for the predicted class."""
@@ -167,19 +115,3 @@ class Saliency(Method[SaliencyParameters]):
                 evidence = f"mean correlation {mean:.2f} between the pictures of {len(shared)} {noun}s"
                 found.append(Finding("attention", text, evidence))
         return found
-
-
-def _per_token(
-    job: Job[SaliencyParameters], gradient: NDArray[Any], embedding: str
-) -> dict[str, NDArray[Any]]:
-    """Two numbers a token, N x T, from the gradient at the embedding and the embedding itself."""
-    import numpy as np
-
-    given = {job.model.source.name: job.images.array}
-    value = job.model.runner.run(given, [embedding], job.batch_size)[embedding]
-    tokens = job.images.array.shape
-    apart = (*tokens, -1)
-    return {
-        "magnitude": np.sqrt((gradient**2).reshape(apart).sum(axis=-1)),
-        "product": (gradient * value).reshape(apart).sum(axis=-1),
-    }
