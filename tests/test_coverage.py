@@ -26,12 +26,12 @@ ONE = Settings(threads=1)
 OTHERWISE = {
     "custom-operator": ("not counted", "my.domain"),
     "auto-pad-dilated": ("not counted", "Dilation not supported"),
-    "if-by-value": ("refused", "dynamic control flow"),
 }
 """Edge graphs that are not fine, and what the reason has to say."""
 
 NOT_FREE = {
     "fixed-batch-4": ("fixed", "batch of 4"),
+    "if-by-value": ("one by one", "If node 'y' decides for all of them at once"),
     "grid-sample": ("one by one", "several at once fail"),
     "lstm-over-width": ("one by one", "first axis"),
     "mean-variance": ("one by one", "influence each other"),

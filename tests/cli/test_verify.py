@@ -9,7 +9,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 from onnx import helper
@@ -32,20 +31,14 @@ def custom(path: Path) -> Path:
 
 
 def dynamic(path: Path) -> Path:
-    """A model whose branch depends on what is in the image: onnxruntime runs it, ConvLens refuses it."""
-
-    def branch(name: str, op: str) -> onnx.GraphProto:
-        value = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-        return helper.make_graph([helper.make_node(op, ["photo"], [name])], name, [], [value])
-
-    nodes = [
-        helper.make_node("ReduceMax", ["photo"], ["most"], keepdims=0),
-        helper.make_node("Greater", ["most", "limit"], ["flag"]),
-        helper.make_node(
-            "If", ["flag"], ["y"], then_branch=branch("a", "Relu"), else_branch=branch("b", "Neg")
-        ),
-    ]
-    model = model_of(nodes, ["N", 3, 8, 8], "y", {"limit": np.float32(1)})
+    """A model with a loop that ends by what is in the image: onnxruntime runs it, ConvLens refuses it."""
+    body = onnx.parser.parse_graph(
+        "l (int64 i, bool go, float[N, 3, 8, 8] s) => (bool on, float[N, 3, 8, 8] t) "
+        "{ half = Constant<value_float = 0.5> () t = Mul (s, half) most = ReduceMax<keepdims = 0> (t) "
+        "limit = Constant<value_float = 1.0> () on = Greater (most, limit) }"
+    )
+    nodes = [helper.make_node("Loop", ["", "", "photo"], ["y"], body=body)]
+    model = model_of(nodes, ["N", 3, 8, 8], "y", {})
     path.write_bytes(model.SerializeToString())
     return path
 
@@ -107,8 +100,8 @@ def test_what_is_refused_names_operator_and_reason(found: dict[str, Any]) -> Non
     row = found["by_name"]["dynamic"]
     assert row["verdict"] == "refused"
     assert not row["opened"]
-    assert "If" in row["why"]
-    assert "branch" in row["why"]
+    assert "Loop" in row["why"]
+    assert "loop" in row["why"]
 
 
 def test_what_onnxruntime_refuses_is_not_counted(found: dict[str, Any]) -> None:

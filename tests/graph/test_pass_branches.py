@@ -99,7 +99,7 @@ def test_a_condition_inside_a_loop(tmp_path: Path) -> None:
     assert not any(node.op_type == "If" for node in graph.ir.graph.all_nodes())
 
 
-def test_dynamic_control_flow_is_read_and_refused_with_the_node(tmp_path: Path) -> None:
+def test_a_condition_from_the_data_stays(tmp_path: Path) -> None:
     source = f"""(float[N,3] x) => (float[N,3] y) <float none = {{0}}> {{ a = Abs(x)
         sum = ReduceSum <keepdims = 0> (x)  c = Greater(sum, none)  y = If(c) {TWO} }}"""
     graph = held(text(source), tmp_path, {"x": X})
@@ -109,8 +109,14 @@ def test_dynamic_control_flow_is_read_and_refused_with_the_node(tmp_path: Path) 
     assert {"a", "c", "x"} <= graph.ancestors(["y"])
     loaded = opened(text(source), tmp_path)
     assert [layer.op for layer in loaded.layers][-1] == "If"
-    with refused(UnsupportedError, "If", "'y'", "dynamic control flow", "--feed"):
-        loaded.instrument()
+
+
+def test_a_loop_is_read_and_refused_with_the_node(tmp_path: Path) -> None:
+    source = """(float[N,3] x) => (float[N,3] y) <int64 m = {3}, bool c = {1}> {
+        y = Loop(m, c, x) <body = l (int64 i, bool go, float[N,3] s) => (bool on, float[N,3] t)
+            { on = Identity(go)  t = Abs(s) }> }"""
+    with refused(UnsupportedError, "Loop", "'y'", "dynamic control flow"):
+        opened(text(source), tmp_path).instrument()
 
 
 def test_a_branch_that_reads_what_nothing_computes(tmp_path: Path) -> None:

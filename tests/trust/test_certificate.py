@@ -17,6 +17,7 @@ import convlens.trust.making
 from convlens import cache
 from convlens.errors import UncertifiedError, UnsupportedError
 from convlens.model import Model
+from convlens.trust import original
 from convlens.trust.certificate import Certificate, _optimised, certify, random_input
 from convlens.trust.checks import HALF_TOLERANCE, TOLERANCE, Check, compare
 from convlens.trust.expected import Expected
@@ -51,8 +52,8 @@ def test_a_sound_graph_passes(tmp_path: Path) -> None:
     assert certificate.failures == ()
     values = {"conv1", "relu1", "pool", "flat", "logits"}
     assert {check.value for check in certificate.checks} == values
-    # every value on both inputs, and the output once more as onnxruntime optimises it
-    assert len(certificate.checks) == 2 * (len(values) + 1)
+    # every value on both inputs, the output once more as onnxruntime optimises it, and once the file's own
+    assert len(certificate.checks) == 2 * (len(values) + 1) + 1
     assert [name.split()[0] for name in certificate.inputs] == ["random", "photo"]
     summary = certificate.summary()
     assert summary["passed"] is True
@@ -363,3 +364,22 @@ def test_the_batch_of_the_file_is_used(tmp_path: Path) -> None:
     put(model(nodes, {"x": [1, 3, 8, 8]}, ["y"], {"w": numbers(4, 3, 3, 3)}), tmp_path)
     (check,) = held_against_file(loaded.path, loaded.runner, "given", {"x": numbers(2, 3, 8, 8)})
     assert (check.passed, check.relative) == (True, 0.0)
+
+
+def test_the_file_is_run_once_for_certificate_and_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened_files = []
+    session = original.file_session
+    monkeypatch.setattr(original, "file_session", lambda *how: opened_files.append(how) or session(*how))
+    loaded = rewritten(tmp_path)
+    loaded.certificate()
+    loaded.batching()
+    assert [how[0] for how in opened_files] == [loaded.path]
+
+
+def test_a_single_number_goes_into_the_file_without_an_axis(tmp_path: Path) -> None:
+    proto = model([op("Mul", "x factor", "y")], {"x": ["N", 3, 8, 8], "factor": []}, ["y"])
+    loaded = convlens.load(put(proto, tmp_path), feeds={"factor": 2.5})
+    (check,) = loaded.against_file()
+    assert (check.value, check.passed, check.note, check.relative) == ("y", True, "", 0.0)

@@ -16,7 +16,7 @@ from convlens.coverage.feeding import Fed, NoInputError, find_feeds, wanted
 from convlens.coverage.gradient import check_gradient
 from convlens.coverage.measure import forget_peak, memory_now, memory_peak
 from convlens.coverage.row import Row, Settings
-from convlens.errors import ConvLensError, UnsupportedError
+from convlens.errors import ConvLensError
 from convlens.graph import bind
 from convlens.model import Model, load
 from convlens.trust.certificate import certify
@@ -94,16 +94,15 @@ def _by_convlens(path: Path, card: Card, settings: Settings, fed: Fed, row: Row)
     others = _others(path, card, settings, fed)
     with _measured(row):
         model = load(path, card, settings.device, settings.threads, others)
-        try:
-            graph = model.instrument()
-        except UnsupportedError:
-            size = _size(model, fed)
-            if model.card.input.size is not None or None not in model.source.size:
-                raise
+        left = _control(model)
+        if left and model.card.input.size is None and None in model.source.size:
             # control flow may hang on a size, which is then that of the run
-            model = load(path, card.override({"size": size}), settings.device, settings.threads, others)
-            graph = model.instrument()
-            row.fed += f"; --size {'x'.join(map(str, size))} given, which decides a branch"
+            size = _size(model, fed)
+            sized = load(path, card.override({"size": size}), settings.device, settings.threads, others)
+            if _control(sized) < left:
+                model = sized
+                row.fed += f"; --size {'x'.join(map(str, size))} given, which decides a branch"
+        graph = model.instrument()
     row.opened = True
     source = model.source
     if None in source.size and model.card.input.size is None:  # what was tried is what is meant
@@ -126,6 +125,11 @@ def _by_convlens(path: Path, card: Card, settings: Settings, fed: Fed, row: Row)
     if row.batch == "wrong" and not row.why:
         row.why = row.batch_why
     row.differentiable, row.gradient = check_gradient(model, feeds, settings.seed)
+
+
+def _control(model: Model) -> int:
+    """How many nodes decide what is run."""
+    return sum(node.full_op in ("If", "Loop", "Scan") for node in model.graph.nodes)
 
 
 def _size(model: Model, fed: Fed) -> tuple[int, ...]:

@@ -157,7 +157,7 @@ def _replace(model: ir.Model, value: ir.Value, array: NDArray[Any], staying: Seq
                     "says too little; give an array in the shape that the model is to see"
                 )
         full = [d if isinstance(d, int) else n for d, n in zip(dims, array.shape, strict=True)]
-        array = np.ascontiguousarray(np.broadcast_to(array, full))
+        array = np.array(np.broadcast_to(array, full), order="C")
         shape = array.shape
         for axis, dim in enumerate(dims):
             if not isinstance(dim, int) and axis not in linked:

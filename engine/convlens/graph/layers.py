@@ -102,9 +102,12 @@ class Layer:
 class Layers(Sequence[Layer]):
     """The layers of a model in the order in which they are computed; also found by name or alias."""
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
-        """Keep ``layers`` in their order."""
+    def __init__(
+        self, layers: Sequence[Layer], ancestors: Callable[[Sequence[str]], set[str]] | None = None
+    ) -> None:
+        """Keep ``layers`` in their order; ``ancestors`` says what values are computed from."""
         self._layers = tuple(layers)
+        self._ancestors = ancestors
         self._by_name = {strip(layer.name): layer for layer in reversed(self._layers)}
         self._by_name |= {layer.alias.lower(): layer for layer in self._layers}
         self._by_name |= {layer.alias: layer for layer in self._layers}
@@ -149,6 +152,20 @@ class Layers(Sequence[Layer]):
             if found:
                 return [layer for layer in found if layer.field and None not in layer.field.size] or found
         return []
+
+    def nearest_placed(self, layer: Layer) -> Layer | None:
+        """The layer nearest to ``layer`` whose channels have places in the image, None where none has.
+
+        The last one that it is computed from; else the first one after it.
+        """
+        if layer.spatial_axes and layer.channel_axis is not None:
+            return layer
+        at = self._layers.index(layer)
+        before, after = self._layers[:at][::-1], self._layers[at + 1 :]
+        read = None if self._ancestors is None else self._ancestors([layer.name])
+        sources = [other for other in before if read is None or other.name in read]
+        fitting = (one for one in (*sources, *after) if one.spatial_axes and one.channel_axis is not None)
+        return next(fitting, None)
 
     def json(self) -> str:
         """All layers as JSON."""
@@ -208,7 +225,7 @@ def find_layers(
                 )
             )
             parameters = 0
-    return Layers(layers)
+    return Layers(layers, graph.ancestors)
 
 
 def _is_layer(name: str, graph: Graph, dependent: set[str]) -> bool:
@@ -221,7 +238,7 @@ def _is_layer(name: str, graph: Graph, dependent: set[str]) -> bool:
 def _descendants(graph: Graph, names: Sequence[str]) -> set[str]:
     reached = set(names)
     for node in graph.nodes:
-        if not reached.isdisjoint(node.inputs):
+        if not reached.isdisjoint(node.reads):
             reached.update(output for output in node.outputs if output)
     return reached
 

@@ -96,6 +96,7 @@ def build(model: ir.Model) -> Graph:
         value.name: _value(value)
         for node in raw
         for value in node.outputs
+        if node.op_type != "If"  # the file says the shape of one branch
         if value.name and (value.shape is not None or value.dtype is not None)
     }
     known |= {value.name: value for value in inputs}

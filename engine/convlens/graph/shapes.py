@@ -8,8 +8,6 @@ way, with symbols where a size is not a number yet.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any
 
 import numpy as np
 import onnx
@@ -19,6 +17,7 @@ from onnx.shape_inference import infer_node_outputs
 from convlens.graph.evaluate import LIMIT, Data, evaluate
 from convlens.graph.extents import extents
 from convlens.graph.graph import Dim, Value
+from convlens.graph.microsoft import PLAIN, microsoft_dtype
 from convlens.graph.sizes import Extent, Extents, Size, fresh, symbol
 
 
@@ -38,7 +37,7 @@ def walked(model: ir.Model, inputs: Mapping[str, tuple[Dim, ...]]) -> Walk:
     walk = Walk(model, inputs)
     for node in model.graph:
         walk.step(node)
-        if not inputs:  # what the file says of its values holds for its own shapes only
+        if not inputs:
             walk.declare(node)
     return walk
 
@@ -62,6 +61,7 @@ class Walk:
         self.extents: dict[str, Extents] = {}
         self.dtypes: dict[str, int] = {}
         self.data: dict[str, Data] = {}
+        self._declares = not inputs  # what the file says of its values holds for its own shapes only
         self._names: dict[str, str] = {}  # what people call a symbol
         self._symbols: dict[str, Size] = {}  # by how they are written in types for inference
         self._proto: dict[str, onnx.TensorProto] = {}
@@ -72,13 +72,16 @@ class Walk:
             if value.name and value.name not in model.graph.initializers:
                 self._input(value, inputs.get(value.name))
         for name, value in model.graph.initializers.items():
-            tensor = value.const_value
-            if tensor is None:
-                continue
-            self.extents[name] = tuple(int(dim) for dim in tensor.shape.numpy())
-            self.dtypes[name] = int(tensor.dtype)
-            if tensor.size <= LIMIT and tensor.dtype is not ir.DataType.STRING:
-                self.data[name] = tensor.numpy()
+            self._stored(name, value)
+
+    def _stored(self, name: str, value: ir.Value) -> None:
+        tensor = value.const_value
+        if tensor is None:
+            return
+        self.extents[name] = tuple(int(dim) for dim in tensor.shape.numpy())
+        self.dtypes[name] = int(tensor.dtype)
+        if tensor.size <= LIMIT and tensor.dtype is not ir.DataType.STRING:
+            self.data[name] = tensor.numpy()
 
     def _input(self, value: ir.Value, given: tuple[Dim, ...] | None) -> None:
         name = value.name or ""
@@ -108,6 +111,9 @@ class Walk:
 
     def step(self, node: ir.Node) -> None:
         """Infer the outputs of ``node``."""
+        if node.op_type == "If" and node.domain in ("", "ai.onnx"):
+            self._branched(node)
+            return
         proto = ir.serde.serialize_node(node)
         if proto.domain == "ai.onnx":
             proto.domain = ""
@@ -128,6 +134,35 @@ class Walk:
                 if name:
                     self.data[name] = data
                     self.extents[name] = tuple(data.shape)
+
+    def _branched(self, node: ir.Node) -> None:
+        """Infer the outputs of an ``If``: what both of its branches agree on."""
+        found = [self._inside(node.attributes[name].as_graph()) for name in ("then_branch", "else_branch")]
+        for value, (dtype, shape), (other_dtype, other) in zip(node.outputs, *found, strict=False):
+            name = value.name or ""
+            if name and dtype and dtype == other_dtype:
+                self.dtypes[name] = dtype
+            if name and shape is not None and other is not None and len(shape) == len(other):
+                self.extents[name] = tuple(
+                    one if one == two else fresh() for one, two in zip(shape, other, strict=True)
+                )
+
+    def _inside(self, branch: ir.Graph) -> list[tuple[int, Extents | None]]:
+        """Types and shapes of the outputs of ``branch``, whose own values are forgotten again."""
+        kept = self.extents, self.dtypes, self.data, self._proto, self._lists
+        self.extents, self.dtypes, self.data = dict(self.extents), dict(self.dtypes), dict(self.data)
+        self._proto, self._lists = dict(self._proto), dict(self._lists)
+        try:
+            for name, value in branch.initializers.items():
+                self._stored(name, value)
+            for node in branch:
+                self.step(node)
+                if self._declares:
+                    self.declare(node)
+            names = [value.name or "" for value in branch.outputs]
+            return [(self.dtypes.get(name, 0), self.extents.get(name)) for name in names]
+        finally:
+            self.extents, self.dtypes, self.data, self._proto, self._lists = kept
 
     def _inferred(self, node: onnx.NodeProto) -> list[tuple[str, int, Extents | None]]:
         """Names, types and shapes of the outputs, as ONNX's inference tells them."""
@@ -161,9 +196,9 @@ class Walk:
 
     def _unlisted(self, node: onnx.NodeProto) -> list[tuple[str, int, Extents | None]]:
         """The type of an operator without a schema, where it hands on that of its first input."""
-        dtype = _microsoft_dtype(node, self.dtypes)
+        dtype = microsoft_dtype(node, self.dtypes)
         rows: list[tuple[str, int, Extents | None]] = [(node.output[0], dtype, None)] if dtype else []
-        plain = _PLAIN.get(node.op_type)
+        plain = PLAIN.get(node.op_type)
         if plain is not None:
             op, count_ = plain
             copy = onnx.NodeProto()
@@ -196,7 +231,7 @@ class Walk:
 
     def _tensor(self, name: str) -> onnx.TensorProto:
         if name not in self._proto:
-            self._proto[name] = onnx.numpy_helper.from_array(np.ascontiguousarray(self.data[name]), name)
+            self._proto[name] = onnx.numpy_helper.from_array(np.asarray(self.data[name], order="C"), name)
         return self._proto[name]
 
     def _read(self, tensor: onnx.TypeProto.Tensor) -> Extents | None:
@@ -216,8 +251,8 @@ class Walk:
             name = value.name or ""
             if name and name not in self.dtypes and value.dtype is not None:
                 self.dtypes[name] = int(value.dtype)
-            if not name or value.shape is None:
-                continue
+            if not name or value.shape is None or node.op_type == "If":
+                continue  # exporters write down the shape of one branch
             dims = tuple(count(dim) if isinstance(dim, int) else dim.value for dim in value.shape)
             known = self.extents.get(name)
             if known is None:
@@ -252,50 +287,6 @@ class Walk:
             else:
                 dims.append(self._names.get(size.only() or ""))
         return tuple(dims)
-
-
-_PLAIN = {"FusedConv": ("Conv", 3), "QLinearAveragePool": ("AveragePool", 1)}
-
-
-def _microsoft_dtype(node: onnx.NodeProto, dtypes: Mapping[str, int]) -> int:
-    """Element type of the first output; 0 where it is not known."""
-    op = node.op_type
-    attributes: dict[str, Any] = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    if op == "DequantizeLinear":
-        return dtypes.get(node.input[1], 0)
-    if op == "QuantizeLinear":
-        return dtypes.get(node.input[2], 0) if len(node.input) > 2 else int(onnx.TensorProto.UINT8)
-    if op == "QLinearConcat":
-        return dtypes.get(node.input[1], 0)
-    if op in ("MatMulIntegerToFloat", "DynamicQuantizeMatMul"):
-        return int(onnx.TensorProto.FLOAT)
-    if op == "QGemm":
-        quantised = len(node.input) > 7 and node.input[7]
-        return (
-            dtypes.get(node.input[8], 0) if quantised and len(node.input) > 8 else int(onnx.TensorProto.FLOAT)
-        )
-    if op.startswith("QLinear") or op in _SAME_TYPE:
-        return dtypes.get(node.input[0], 0)
-    with suppress(KeyError):
-        return int(attributes["to"])
-    return 0
-
-
-_SAME_TYPE = {
-    "FusedConv",
-    "FusedMatMul",
-    "TransposeMatMul",
-    "FusedGemm",
-    "Gelu",
-    "FastGelu",
-    "QuickGelu",
-    "BiasGelu",
-    "BiasAdd",
-    "SkipLayerNormalization",
-    "SkipSimplifiedLayerNormalization",
-    "GroupNorm",
-    "BiasSoftmax",
-}
 
 
 def _numpy_name(dtype: int) -> str | None:

@@ -273,7 +273,7 @@ def reads_as_tokens(graph: Graph, name: str) -> bool:
             return True
         if node.op in ("OneHot", "EmbedLayerNormalization") and node.input(0) in followed:
             return True
-        if node.op != "Shape" and not followed.isdisjoint(node.inputs):
+        if node.op != "Shape" and not followed.isdisjoint(node.reads):
             followed.update(out for out in node.outputs if out and not graph.value(out).floating)
     return False
 

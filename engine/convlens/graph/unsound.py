@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.graph.graph import Graph
+from convlens.graph.nested import branches
 
 _BLOCK = 1 << 20  # numbers looked at in one go, so that no copy of a large weight is made
 _BOUNDS = frozenset({"Clip", "Equal", "Greater", "Less", "Max", "Min", "Pad", "Where"})
@@ -34,7 +35,7 @@ class Unsound:
 
 def unsound_weights(graph: Graph) -> tuple[Unsound, ...]:
     """Every constant that some node reads and that is not finite; infinite bounds and masks left out."""
-    found = []
+    found: list[Unsound] = []
     for name, array in graph.constants.items():
         readers = graph.consumers.get(name, ())
         if not readers or "float" not in array.dtype.name:
@@ -44,6 +45,8 @@ def unsound_weights(graph: Graph) -> tuple[Unsound, ...]:
             continue
         said = tuple(f"{node.full_op} {node.name or node.outputs[0]}" for node in readers[:3])
         found.append(Unsound(name, nan, infinite, array.size, said))
+    for branch in (branch for node in graph.nodes for branch in branches(node, graph)):
+        found += [one for one in unsound_weights(branch) if one.name not in graph.constants]
     return tuple(found)
 
 

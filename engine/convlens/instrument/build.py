@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +18,9 @@ from convlens.errors import ConvLensError, UnsupportedError
 from convlens.graph.graph import Graph, Node
 from convlens.graph.pause import no_collection
 from convlens.graph.rectifiers import Rectifier, find_rectifiers
+from convlens.instrument.branching import Branching
 from convlens.instrument.gates import gated
-from convlens.instrument.maker import Maker, from_array, to_tensor, wrapped
+from convlens.instrument.maker import Maker, from_array, to_tensor, with_integers, wrapped
 from convlens.instrument.rules import Rule
 from convlens.ops.quantcodes import find_codes, takes_codes
 
@@ -57,18 +58,22 @@ class TorchGraph(nn.Module):
     Args:
         graph: the normalised graph.
         dtype: working precision; every real-valued constant is brought to it when it is float64.
+        codes: which inputs hold codes of quantised numbers, where ``graph`` is a branch inside another
+            one; None finds them.
 
     Raises:
         UnsupportedError: an operator, or a variant of one, has no converter.
     """
 
-    def __init__(self, graph: Graph, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, graph: Graph, dtype: torch.dtype = torch.float32, codes: Mapping[str, str] | None = None
+    ) -> None:
         """Build every node; nothing is computed yet."""
         super().__init__()
         self.graph = graph
         self.dtype = dtype
         self.rectifiers = find_rectifiers(graph)
-        self.codes = find_codes(graph)
+        self.codes = find_codes(graph, codes)
         self._plans: dict[frozenset[str], Plan] = {}
         self._constants: dict[str, str] = {}
         self._steps = self._build()
@@ -104,10 +109,14 @@ class TorchGraph(nn.Module):
             names = tuple(name for i, name in enumerate(node.inputs) if i not in maker.taken)
             while names and not names[-1]:
                 names = names[:-1]
+            if isinstance(call, Branching):
+                steps.append(Step(node, call, (*names, *call.captures)))
+                self._hold(node.inputs[0])
+                continue
             for name in names:
                 self._hold(name)
             if not takes_codes(node, self.codes) and not self.codes.keys().isdisjoint(names):
-                call = _with_integers(call, [self.codes.get(name) for name in names])
+                call = with_integers(call, [self.codes.get(name) for name in names])
             call = wrapped(call, [self.graph.value(name).dtype for name in node.outputs])
             steps.append(Step(node, call, names))
         for name in self.graph.outputs:
@@ -130,7 +139,7 @@ class TorchGraph(nn.Module):
             steps = tuple(s for s in self._steps if not needed.isdisjoint(s.node.outputs))
             last: dict[str, int] = {}
             for index, step in enumerate(steps):
-                for name in (*step.node.inputs, *step.node.outputs):
+                for name in (*step.node.reads, *step.node.outputs):
                     last[name] = index
                 rectifier = self.rectifiers.get(step.node.outputs[0])
                 if rectifier is not None:
@@ -157,9 +166,27 @@ class TorchGraph(nn.Module):
             rule: what rectifiers do on the way back; None or ``plain`` leaves torch's own gradient.
             edits: functions that replace a value as soon as it is there.
         """
-        edits = edits or {}
+        for name, value in self._run(feeds, names, rule, edits or {}):
+            if isinstance(value, Tensor):  # lists, and what is absent, stay inside the graph
+                yield name, value
+
+    def held(
+        self, feeds: Mapping[str, Any], names: Collection[str], rule: Rule | None = None
+    ) -> dict[str, Any]:
+        """The values ``names`` as :meth:`stream` computes them, lists and what is absent too."""
+        wanted = set(names)
+        return {name: value for name, value in self._run(feeds, names, rule, {}) if name in wanted}
+
+    def _run(
+        self,
+        feeds: Mapping[str, Any],
+        names: Collection[str],
+        rule: Rule | None,
+        edits: Mapping[str, Callable[[Tensor], Tensor]],
+    ) -> Iterator[tuple[str, Any]]:
+        """Everything that is computed on the way to ``names``."""
         gate = rule is not None and rule.name != "plain"
-        held: dict[str, Tensor] = {}
+        held: dict[str, Any] = {}
         for name, value in feeds.items():
             held[name] = edits[name](value) if name in edits else value
             yield name, held[name]
@@ -170,7 +197,8 @@ class TorchGraph(nn.Module):
         for step, expired in zip(plan.steps, plan.expire, strict=True):
             arguments = [self._read(name, held) for name in step.inputs]
             try:
-                result = step.call(*arguments)
+                inside = {"rule": rule} if isinstance(step.call, Branching) else {}
+                result = step.call(*arguments, **inside)
             except ConvLensError:
                 raise
             except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -188,8 +216,7 @@ class TorchGraph(nn.Module):
                     source = held[rectifier.source]
                     value = gated(source, value, rule, partial(self._replay, rectifier, held))
                 held[name] = edits[name](value) if name in edits else value
-                if isinstance(held[name], Tensor):  # lists, and what is absent, stay inside the graph
-                    yield name, held[name]
+                yield name, held[name]
             for name in expired:
                 held.pop(name, None)
 
@@ -270,6 +297,10 @@ class TorchGraph(nn.Module):
         call = self._step_of[value].call if value in self._step_of else None
         return call if isinstance(call, nn.Module) else None
 
+    def branchings(self) -> tuple[Branching, ...]:
+        """Every ``If`` of this graph, those inside of branches left out."""
+        return tuple(step.call for step in self._steps if isinstance(step.call, Branching))
+
     def working(self, array: Any, name: str) -> Tensor:
         """``array`` as a tensor for value ``name``: on this graph's device, real numbers in its
         working precision, or in half precision where the file says so and float64 is not asked for.
@@ -283,26 +314,6 @@ class TorchGraph(nn.Module):
             own = _PRECISIONS.get(self.graph.value(name).dtype or "", self.dtype)
             dtype = own if self.dtype == torch.float32 else self.dtype
         return tensor.to(device=device, dtype=dtype)
-
-
-def _with_integers(call: Callable[..., Any], kinds: Sequence[str | None]) -> Callable[..., Any]:
-    """``call`` with its arguments of those kinds (None: any other) as true integers, without gradient."""
-
-    def converted(*arguments: Tensor | None) -> Any:
-        given = [
-            value if kind is None or value is None else value.detach().to(_integer(kind))
-            for value, kind in zip(arguments, kinds, strict=True)
-        ]
-        return call(*given)
-
-    return converted
-
-
-def _integer(kind: str) -> torch.dtype:
-    """What calculates with codes of that kind; torch has no arithmetic for some, and none for others."""
-    wider = {"uint16": "int32", "uint4": "uint8", "int4": "int8", "uint2": "uint8", "int2": "int8"}
-    found: torch.dtype = getattr(torch, wider.get(kind, kind))
-    return found
 
 
 def module_name(node: Node) -> str:

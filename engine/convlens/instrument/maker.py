@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from convlens.ops.table import Forward
+
 
 class Maker:
     """One node, as :class:`~convlens.ops.table.TorchNode` describes it; ``taken``: inputs handed out."""
@@ -73,6 +75,11 @@ class Maker:
         if not isinstance(found, torch.dtype):
             raise self.refuse(f"element type {name}")
         return found
+
+    def branching(self) -> Forward:
+        from convlens.instrument.branching import Branching  # which is made of graphs, and they of nodes
+
+        return Branching(self._node, self._graph, self._dtype, self._codes, self.refuse)
 
     def refuse(self, why: str, covered: str = "") -> UnsupportedError:
         where = self._node.name or (self._node.outputs[0] if self._node.outputs else "?")
@@ -143,3 +150,23 @@ def _within(value: Tensor, bits: int) -> Tensor:
     if value.numel() and bool((value < 0).any()):
         raise UnsupportedError(_TOO_LARGE)
     return value
+
+
+def with_integers(call: Callable[..., Any], kinds: Sequence[str | None]) -> Callable[..., Any]:
+    """``call`` with its arguments of those kinds (None: any other) as true integers, without gradient."""
+
+    def converted(*arguments: Tensor | None) -> Any:
+        given = [
+            value if kind is None or value is None else value.detach().to(_integer(kind))
+            for value, kind in zip(arguments, kinds, strict=True)
+        ]
+        return call(*given)
+
+    return converted
+
+
+def _integer(kind: str) -> torch.dtype:
+    """What calculates with codes of that kind; torch has no arithmetic for some, and none for others."""
+    wider = {"uint16": "int32", "uint4": "uint8", "int4": "int8", "uint2": "uint8", "int2": "int8"}
+    found: torch.dtype = getattr(torch, wider.get(kind, kind))
+    return found

@@ -24,17 +24,40 @@ def _corners(boxes: NDArray[np.floating], centred: bool) -> NDArray[np.floating]
     return np.concatenate([np.minimum(a, b), np.maximum(a, b)], axis=1)
 
 
-def _overlapping(
-    corners: NDArray[np.floating], area: NDArray[np.floating], one: int, rest: NDArray[np.intp], most: float
-) -> NDArray[np.bool_]:
-    """Which of the ``rest`` share more than ``most`` of their union with box ``one``."""
-    low = np.maximum(corners[one, :2], corners[rest, :2])
-    high = np.minimum(corners[one, 2:], corners[rest, 2:])
-    shared = np.where((high > low).all(axis=1), (high - low).prod(axis=1), 0)
-    union = area[one] + area[rest] - shared
-    good = (shared > 0) & (area[one] > 0) & (area[rest] > 0) & (union > 0)
-    over: NDArray[np.bool_] = good & (shared / np.where(good, union, 1) > most)
-    return over
+def _kept(
+    corners: NDArray[np.floating], area: NDArray[np.floating], count: int, most: float
+) -> NDArray[np.intp]:
+    """Places of the first ``count`` boxes that share no more than ``most`` of a union with an earlier one.
+
+    Args:
+        corners: as :func:`_corners` gives them, the best box first.
+        area: theirs.
+        count: how many to keep at most.
+        most: share of the union.
+    """
+    top, left, bottom, right = np.ascontiguousarray(corners.T)
+    alive = np.ones(len(area), bool)
+    kept: list[int] = []
+    while len(kept) < count:
+        following = alive[kept[-1] + 1 if kept else 0 :]
+        if not following.any():
+            break
+        one = int(following.argmax()) + len(alive) - len(following)
+        kept.append(one)
+        if not area[one] > 0:
+            continue
+        rest = slice(one + 1, None)
+        touching = (np.minimum(bottom[one], bottom[rest]) > np.maximum(top[one], top[rest])) & (
+            np.minimum(right[one], right[rest]) > np.maximum(left[one], left[rest])
+        )
+        near = np.flatnonzero(touching) + one + 1
+        height = np.minimum(bottom[one], bottom[near]) - np.maximum(top[one], top[near])
+        width = np.minimum(right[one], right[near]) - np.maximum(left[one], left[near])
+        shared = height * width
+        union = area[one] + area[near] - shared
+        good = (shared > 0) & (area[near] > 0) & (union > 0)
+        alive[near[good & (shared / np.where(good, union, 1) > most)]] = False
+    return np.asarray(kept, np.intp)
 
 
 @operator("NonMaxSuppression", kind="boxes")
@@ -62,12 +85,8 @@ def non_max_suppression(node: TorchNode) -> Forward:
                 rest = np.argsort(-score, kind="stable")
                 if threshold is not None:
                     rest = rest[score[rest] > np.asarray(threshold, dtype=score.dtype)]
-                for _ in range(count):
-                    if not len(rest):
-                        break
-                    one, rest = int(rest[0]), rest[1:]
-                    kept.append((image, label, one))
-                    rest = rest[~_overlapping(corners, area, one, rest, float(limit))]
+                best = rest[_kept(corners[rest], area[rest], count, float(limit))]
+                kept += [(image, label, int(one)) for one in best]
         return torch.tensor(kept, dtype=torch.int64).reshape(-1, 3)
 
     return forward

@@ -1,4 +1,4 @@
-"""Control flow that is still there after the passes: what runs is decided by values of the input."""
+"""Control flow that is still there after the passes: what runs is decided while the model runs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from convlens.ops.table import Forward, TorchNode, operator
 
 @operator("If", kind="control")
 def branch(node: TorchNode) -> Forward:
-    """Refused: one graph cannot stand for both branches. Conditions known beforehand are resolved."""
-    raise node.refuse(
-        "dynamic control flow (the branch depends on the input, or on a size or another input that --size "
-        "and --feed could settle)"
-    )
+    """One of two branches, chosen in every forward; called with the condition, then what they capture.
+
+    The condition holds for all images of a batch at once, and no gradient goes into it: where it changes
+    over, the outcome jumps.
+    """
+    return node.branching()
 
 
 @operator("Loop", "Scan", "SequenceMap", kind="control")

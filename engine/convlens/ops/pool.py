@@ -90,23 +90,40 @@ def max_pool(node: TorchNode) -> Forward:
 
     def forward(x: Tensor) -> Tensor | tuple[Tensor, ...]:
         real = x if x.dtype.is_floating_point else x.float()
-        padded = _pad_all(g, real, ceil, float("-inf"))
-        indices = node.outputs > 1
-        found = function(padded, g.kernel, g.strides, dilation=g.dilations, return_indices=indices)
-        if not indices:
-            out: Tensor = found.to(x.dtype)
+        if node.outputs == 1:
+            padded = _pad_all(g, real, ceil, float("-inf"))
+            out: Tensor = function(padded, g.kernel, g.strides, dilation=g.dilations).to(x.dtype)
             return out
-        # torch counts within one padded plane, ONNX within the whole unpadded tensor
-        values, at = found
-        flat, size, outer = torch.zeros_like(at), list(padded.shape[2:]), list(x.shape[2:])
-        margins = g.padding(x.shape[2:])
+        values, places = _maxima(g, real, ceil)
+        outer = list(x.shape[2:])
+        flat = torch.zeros_like(places[0])
         for axis in order:
-            place = at // prod(size[axis + 1 :]) % size[axis] - margins[axis][0]
-            flat = flat * outer[axis] + place
-        plane = torch.arange(prod(x.shape[:2]), device=x.device) * prod(outer)
+            flat = flat * outer[axis] + places[axis]
+        plane = torch.arange(prod(x.shape[:2]), device=x.device) * prod(outer)  # ONNX counts through them
         return values.to(x.dtype), flat + plane.view(*x.shape[:2], *[1] * n)
 
     return forward
+
+
+def _maxima(g: Geometry, x: Tensor, ceil: bool) -> tuple[Tensor, list[Tensor]]:
+    """The largest number of each window, and where it lies in ``x``, axis by axis."""
+    from torch.nn import functional as F
+
+    function: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(g.kernel) - 1]
+    padded = _pad_all(g, x, ceil, float("-inf"))
+    values, at = function(padded, g.kernel, g.strides, dilation=g.dilations, return_indices=True)
+    size, margins = list(padded.shape[2:]), g.padding(x.shape[2:])
+    return values, [at // prod(size[i + 1 :]) % size[i] - margins[i][0] for i in range(len(size))]
+
+
+def switches(node: Node, x: Tensor) -> Tensor:
+    """Where the maximum of each window of a MaxPool lies, counted within its plane of ``x``."""
+    g = Geometry.pooling(node)
+    _, places = _maxima(g, x, bool(node.attr("ceil_mode", 0)))
+    flat = places[0]
+    for size, place in zip(x.shape[3:], places[1:], strict=True):
+        flat = flat * size + place
+    return flat
 
 
 def _fits(g: Geometry) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from convlens.graph.clipped import hidden_rectifiers
 from convlens.graph.graph import Graph, Node
+from convlens.graph.nested import branches
 
 SMALL = frozenset({"uint8", "int8", "uint16", "int16", "uint4", "int4", "uint2", "int2"})
 """Element types of codes; sums of products of them are int32."""
@@ -78,13 +79,16 @@ _LINEAR = frozenset({"Add", "Sub", "Mul", "Sum", "Neg", "ReduceSum"})
 _REAL_TYPES = frozenset({1, 10, 11, 16})  # FLOAT, FLOAT16, DOUBLE, BFLOAT16
 
 
-def find_codes(graph: Graph) -> dict[str, str]:
+def find_codes(graph: Graph, given: Mapping[str, str] | None = None) -> dict[str, str]:
     """Every value that is held as real numbers although the file calls it integers, with its type there.
 
     The graph's inputs of 8 and 16 bits are among them: pixels are numbers that one may differentiate
-    by.
+    by. Where ``given`` says which inputs are, as for a branch inside another graph, it is those.
     """
-    found = {value.name: value.dtype or "" for value in graph.inputs if value.dtype in SMALL}
+    if given is not None:
+        found = dict(given)
+    else:
+        found = {value.name: value.dtype or "" for value in graph.inputs if value.dtype in SMALL}
     for node in graph.nodes:
         for name, kind in _writes(node, graph, found).items():
             if name:
@@ -94,13 +98,14 @@ def find_codes(graph: Graph) -> dict[str, str]:
 
 def quantisers(graph: Graph) -> int:
     """How many nodes round to codes, so that their gradient is an estimate."""
-    return sum(1 for node in graph.nodes if node.full_op in _ROUNDING)
+    inside = [quantisers(branch) for node in graph.nodes for branch in branches(node, graph)]
+    return sum(node.full_op in _ROUNDING for node in graph.nodes) + sum(inside)
 
 
 def quantised(graph: Graph) -> bool:
     """Whether the file works on codes anywhere, weights that are folded here included."""
     names = {op.rpartition(".")[2] for op in _ROUNDING | _READERS | _SUMS}
-    return any(node.op_type in names for node in graph.ir.graph)
+    return any(node.op_type in names for node in graph.ir.graph.all_nodes())
 
 
 def straight_through(graph: Graph) -> str:

@@ -54,6 +54,9 @@ class TorchNode(Protocol):
     def dtype(self, onnx_type: int) -> dtype:
         """The torch dtype for an ONNX element type; float32 follows the working precision."""
 
+    def branching(self) -> Forward:
+        """The two branches of an ``If`` as one function of its condition and what they capture."""
+
     @property
     def outputs(self) -> int:
         """How many outputs the node has."""

@@ -64,6 +64,11 @@ class Runner:
     def _shared(self) -> SharedModel:
         return SharedModel(self.graph)
 
+    @property
+    def own_threads(self) -> int | None:
+        """Threads inside one forward: those that were asked for, 1 where results depend on how many."""
+        return 1 if any(node.op in _BY_THREADS for node in self.graph.nodes) else self.threads
+
     def whole(self) -> Runner:
         """The same, but images always share a forward, whatever is known of them."""
         found = Runner(self.graph, self.device, self.threads, self.source)
@@ -103,6 +108,15 @@ class Runner:
             parts = [self._cut(part, size, size) for part, size in zip(parts, sizes, strict=True)]
         found = self._joined(parts, names)
         return {name: found[name] for name in names}
+
+    def once(self, feeds: Arrays, names: Sequence[str], exact: bool = False) -> dict[str, NDArray[Any]]:
+        """Values ``names`` of one forward of everything in ``feeds``, whatever its axes count.
+
+        Raises:
+            LayerError: the graph has no such value.
+            UnsupportedError: onnxruntime refuses the model or the input.
+        """
+        return self._forward(feeds, names, exact)
 
     def readable(self, feeds: Arrays, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         """Which of the values ``names`` onnxruntime hands out as arrays, and why not for the others.
@@ -234,9 +248,8 @@ class Runner:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
-        threads = 1 if any(node.op in _BY_THREADS for node in self.graph.nodes) else self.threads
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        if self.own_threads is not None:
+            options.intra_op_num_threads = self.own_threads
         if exact:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         model = self._shared.exposing(names)
@@ -255,8 +268,8 @@ class Runner:
 def as_declared(array: NDArray[Any], dtype: str | None) -> NDArray[Any]:
     """The array contiguous, real numbers in the precision that the input declares."""
     if dtype is not None and "float" in dtype and array.dtype.kind == "f":
-        return np.ascontiguousarray(array, dtype=numpy_dtype(dtype))
-    return np.ascontiguousarray(array)
+        return np.asarray(array, numpy_dtype(dtype), order="C")
+    return np.asarray(array, order="C")  # which leaves a single number without an axis
 
 
 def repeated(array: NDArray[Any], count: int) -> NDArray[Any]:

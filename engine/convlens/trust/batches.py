@@ -1,13 +1,11 @@
 """Whether the images of a batch stay apart: several at once against one at a time, on onnxruntime.
 
-The graph that runs is also held against the file as it lies on disk, node by node as written, so that
-nothing that was done to the graph while it was read changes what comes out.
+There is no verdict on a graph that gives something else than the file as it lies on disk.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +14,8 @@ from convlens import cache
 from convlens.errors import ConvLensError, UnsupportedError
 from convlens.graph import bind
 from convlens.graph.passes.batch import why_fixed
-from convlens.runtime.original import run_file
 from convlens.trust.certificate import random_input
-from convlens.trust.checks import TOLERANCE, allowed, difference, least_magnitude
+from convlens.trust.checks import TOLERANCE, Check, allowed, difference, least_magnitude
 from convlens.trust.openaxes import find_size
 
 if TYPE_CHECKING:
@@ -26,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from convlens.graph.graph import Graph
     from convlens.graph.source import Source
     from convlens.model import Model
     from convlens.runtime.runner import Runner
@@ -85,17 +83,26 @@ def batching_of(model: Model, seed: int = 0) -> Batching:
             return Batching(**kept)
         except TypeError:
             pass  # damaged; made again below
+    for held in model.against_file(seed):
+        if not held.passed:
+            raise UnsupportedError(
+                f"{model.path}: output {held.value!r} of the graph as it was read is not what the file gives "
+                f"({held.note}{_by(held)}); this is an error of ConvLens - please report it with the file"
+            )
     size, _ = find_size(model.runner, model.source, model.card.input.size, key)
-    found = check(model.runner.whole(), model.source, size, model.path, seed)
+    found = check(model.runner.whole(), model.source, size, seed)
     cache.put("batches", key, found.record())
     return found
+
+
+def _by(held: Check) -> str:
+    return f": relative difference {held.relative:.1e}" if np.isfinite(held.relative) else ""
 
 
 def check(
     runner: Runner,
     source: Source,
     size: tuple[int, ...] | None,
-    path: Path | None = None,
     seed: int = 0,
 ) -> Batching:
     """Run :data:`IMAGES` different random images at once and one by one, and compare every output.
@@ -104,11 +111,10 @@ def check(
         runner: onnxruntime on the model.
         source: the input that holds the images.
         size: numbers for its open spatial axes.
-        path: the file that the graph was read from, to hold it against; None leaves that out.
         seed: of the random images.
 
     Raises:
-        UnsupportedError: the model cannot be run on one image, or the file gives something else.
+        UnsupportedError: the model cannot be run on one image.
     """
     graph, fixed = runner.graph, runner.fixed_batch
     names = [name for name in graph.outputs if name in graph.producers]
@@ -118,8 +124,9 @@ def check(
     if len(graph.inputs) > 1:
         return Batching(False, False, fixed, "it takes several inputs; bind all but one to constants")
     names, _ = runner.readable(_filled(rows[0], source, fixed or 1), names)
-    if path is not None:
-        _hold_against(path, runner, rows[0], source, names)
+    chosen = _chosen(runner.graph)
+    if chosen:
+        return Batching(False, False, fixed, chosen)
     if fixed is not None and fixed > 1:
         mixed = _compare(runner, rows, source, names, fixed)
         reason = f"the file prescribes a batch of {fixed}"
@@ -161,6 +168,20 @@ def _compare(
     return ""
 
 
+def _chosen(graph: Graph) -> str:
+    """Which node runs one thing for all images of a forward, by what is in them; empty where none does.
+
+    No number of trials could show that it always runs the same, so none is made.
+    """
+    inputs = {value.name for value in graph.inputs}
+    for node in graph.nodes:
+        decides = {"If": node.inputs[:1], "Loop": node.reads}.get(node.full_op, ())
+        if not inputs.isdisjoint(graph.ancestors(decides)):
+            where = node.name or node.outputs[0]
+            return f"{node.op} node {where!r} decides for all of them at once what is run"
+    return ""
+
+
 def _once(runner: Runner, feeds: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """One forward of everything in ``feeds``."""
     return next(iter(runner.stream([feeds], names)))
@@ -181,20 +202,3 @@ def _apart(found: NDArray[Any], expected: NDArray[Any], least: float) -> str:
         return f"{differing} of {expected.size} numbers differ" if differing else ""
     relative = difference(found, expected, least)[1]
     return "" if relative <= allowed(expected, TOLERANCE) else f"relative difference {relative:.1e}"
-
-
-def _hold_against(
-    path: Path, runner: Runner, row: Mapping[str, NDArray[Any]], source: Source, names: Sequence[str]
-) -> None:
-    """The graph gives what the file gives, both as they are written."""
-    graph = runner.graph
-    feeds = _filled(row, source, runner.fixed_batch or 1)
-    found = next(iter(runner.stream([feeds], names, exact=True)))
-    expected = run_file(path, feeds, names, graph.bound)
-    for name in names:
-        apart = _apart(found[name], expected[name], least_magnitude(graph, name))
-        if apart:
-            raise UnsupportedError(
-                f"{path}: output {name!r} of the graph as it was read is not what the file gives ({apart}); "
-                "this is an error of ConvLens - please report it with the file"
-            )

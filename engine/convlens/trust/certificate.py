@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from math import isinf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from convlens.errors import UnsupportedError
 from convlens.ops.quantcodes import quantised
 from convlens.trust.checks import TOLERANCE, Check, compare, difference, least_magnitude
 from convlens.trust.expected import Expected, filled
+from convlens.trust.inside import UNTRIED, Inner, inner
 from convlens.trust.openaxes import first_size
 from convlens.trust.rounding import NOISE, QUANTISED_LIMIT, amplified, excused, rounding
 
@@ -29,6 +31,8 @@ FUSED = "onnxruntime's own fused kernels"
 SILENT = "not compared itself"
 
 _OPEN_OTHER, _COLOURS = 8, 3
+_MANY = 32
+"""Values of unknown size from which on they are measured before onnxruntime is asked for them in parts."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,11 @@ class Certificate:
     @property
     def worst(self) -> Check:
         """The value with the largest relative error, of those that are more than rounding."""
-        own = [check for check in self.checks if not check.note.startswith((FUSED, NOISE))]
+        own = [
+            check
+            for check in self.checks
+            if not check.note.startswith((FUSED, NOISE)) and not (check.passed and isinf(check.relative))
+        ]
         return max(own or self.checks, key=lambda check: (not check.passed, check.relative))
 
     @property
@@ -97,6 +105,10 @@ class Certificate:
             noise = len({check.value for check in self.checks if check.note.startswith(NOISE)})
             if noise:
                 more += f" {noise} hold nothing but rounding, which has no relative error."
+            untried = len({check.input for check in self.checks if check.note.startswith(UNTRIED)})
+            if untried:
+                branches = "branch that was" if untried == 1 else "branches that were"
+                more += f" {untried} {branches} not taken could not be tried; --all lists why."
             if fused is not None:
                 more += (
                     f" With its fusions on, onnxruntime itself is {fused.relative:.1e} away from that at "
@@ -144,53 +156,62 @@ def certify(
     stays bounded. A value out of tolerance is computed once more from onnxruntime's own inputs
     (:mod:`convlens.trust.rounding`). ``exact`` gives the same graph in float64 for that.
 
+    The values inside both branches of an ``If`` are among them (:mod:`convlens.trust.inside`).
+
     A quantised graph is held against onnxruntime without its fusions: its 8-bit kernels may saturate,
     depending on the processor, or round what the file does not, and that is no property of the model.
     """
-    graph = runner.graph
-    ops = {output: node.full_op for node in graph.nodes for output in node.outputs}
-    rounds = quantised(graph)
+    rounds = quantised(runner.graph)
     every: list[Check] = []
     for label, given in inputs.items():
         expected = Expected(runner, filled(given, runner.fixed_batch or 0), exact=rounds)
-        plain = Expected(runner, expected.feeds, exact=False).runs(graph.outputs)
-        checks = list(_streamed(torch_graph, expected, plain, label, ops, tolerance, rounds))
-        doubted = list(dict.fromkeys(check.value for check in checks if not check.passed))
-        reasons: dict[str, str] = {}
-        if doubted and exact is not None:
-            for names, values in expected.with_inputs(doubted):
-                reasons |= rounding(torch_graph, exact, expected.feeds, values, names, ops, tolerance)
-            checks = excused(checks, reasons, graph, torch_graph.codes)
-            left = [check.value for check in checks if not check.passed and check.value in reasons]
-            for names in expected.parts(list(dict.fromkeys(left))) if left and not rounds else ():
-                told = amplified(torch_graph, exact(), expected.feeds, expected.runs(names))
-                checks = [
-                    replace(check, passed=True, note=told[check.value])
-                    if not check.passed and check.value in told and check.value in reasons
-                    else check
-                    for check in checks
-                ]
-        every += checks
+        plain = Expected(runner, expected.feeds, exact=False).runs(runner.graph.outputs)
+        every += _held(Inner(torch_graph, exact, expected, label), plain, tolerance, rounds)
+        for found in inner(torch_graph, exact, expected, label):
+            every += [found] if isinstance(found, Check) else _held(found, {}, tolerance, rounds)
     return Certificate(tuple(every), tuple(inputs), tolerance, runner.device)
 
 
+def _held(part: Inner, plain: Mapping[str, NDArray[Any]], tolerance: float, rounds: bool) -> list[Check]:
+    """Every value of one graph on one input."""
+    torch_graph, exact, expected = part.graph, part.exact, part.expected
+    graph = torch_graph.graph
+    ops = {output: node.full_op for node in graph.nodes for output in node.outputs}
+    checks = list(_streamed(part, plain, ops, tolerance, rounds))
+    doubted = list(dict.fromkeys(check.value for check in checks if not check.passed))
+    if not doubted or exact is None:
+        return checks
+    reasons: dict[str, str] = {}
+    for names, values in expected.with_inputs(doubted):
+        reasons |= rounding(torch_graph, exact, expected.feeds, values, names, ops, tolerance)
+    checks = excused(checks, reasons, graph, torch_graph.codes)
+    left = [check.value for check in checks if not check.passed and check.value in reasons]
+    for names in expected.parts(list(dict.fromkeys(left))) if left and not rounds else ():
+        told = amplified(torch_graph, exact(), expected.feeds, expected.runs(names))
+        checks = [
+            replace(check, passed=True, note=told[check.value])
+            if not check.passed and check.value in told and check.value in reasons
+            else check
+            for check in checks
+        ]
+    return checks
+
+
 def _streamed(
-    torch_graph: TorchGraph,
-    expected: Expected,
-    plain: Mapping[str, NDArray[Any]],
-    label: str,
-    ops: Mapping[str, str],
-    tolerance: float,
-    rounds: bool,
+    part: Inner, plain: Mapping[str, NDArray[Any]], ops: Mapping[str, str], tolerance: float, rounds: bool
 ) -> Iterator[Check]:
     """Every value as PyTorch computes it, and the outputs once more as onnxruntime optimises them."""
     import torch
 
+    torch_graph, expected, label = part.graph, part.expected, part.label
     names = [output for node in expected.runner.graph.nodes for output in node.outputs if output]
+    tensors = {name: torch_graph.working(array, name) for name, array in expected.feeds.items()}
+    if len(expected.untold) > _MANY:  # a forward costs less than one of onnxruntime for every few values
+        with torch.no_grad():
+            expected.measured({name: t.nbytes for name, t in torch_graph.stream(tensors, names)})
     parts = expected.parts(names)
     place = {name: index for index, part in enumerate(parts) for name in part}
     at, held = -1, {}
-    tensors = {name: torch_graph.working(array, name) for name, array in expected.feeds.items()}
     with torch.no_grad():
         for name, tensor in torch_graph.stream(tensors, names):
             if name not in place:

@@ -29,17 +29,27 @@ class Expected:
         runner: onnxruntime on the model.
         feeds: the inputs, the batch along the first axis.
         exact: run every node as it is written, without fusions.
+        once: run all of ``feeds`` in one forward, whatever their axes count.
 
     Attributes:
         refused: values that onnxruntime computes and does not hand out, with the reason.
+        untold: values whose size the graph does not tell; each counts as much as the largest that it does.
     """
 
-    def __init__(self, runner: Runner, feeds: Mapping[str, NDArray[Any]], exact: bool) -> None:
+    def __init__(
+        self, runner: Runner, feeds: Mapping[str, NDArray[Any]], exact: bool, once: bool = False
+    ) -> None:
         """Measure; nothing is run before values are asked for."""
-        self.runner, self.feeds, self.exact = runner.whole(), feeds, exact
+        self.runner, self.feeds, self.exact, self.once = runner.whole(), feeds, exact, once
         self.refused: dict[str, str] = {}
-        self.count = len(next(iter(feeds.values())))
-        self._sizes = _sizes(runner.graph, {name: tuple(array.shape) for name, array in feeds.items()})
+        told = _sizes(runner.graph, {name: tuple(array.shape) for name, array in feeds.items()})
+        largest = max((size for size in told.values() if size is not None), default=0)
+        self.untold = [name for name, size in told.items() if size is None]
+        self._sizes = {name: largest if size is None else size for name, size in told.items()}
+
+    def measured(self, sizes: Mapping[str, int]) -> None:
+        """Take ``sizes``, in bytes, for values of which the graph does not tell them."""
+        self._sizes |= {name: sizes[name] for name in self.untold if name in sizes}
 
     def runs(self, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Those of the values ``names`` that onnxruntime hands out; :attr:`refused` says why not the others.
@@ -49,13 +59,19 @@ class Expected:
         """
         asked = [name for name in names if name not in self.refused]
         try:
-            return self.runner.run(self.feeds, asked, max(self.count, 1), self.exact)
+            return self._run(asked)
         except UnsupportedError:
             left, refused = self.runner.readable(self.feeds, asked)
             if not refused:
                 raise
             self.refused |= refused
-            return self.runner.run(self.feeds, left, max(self.count, 1), self.exact)
+            return self._run(left)
+
+    def _run(self, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        if self.once:
+            return self.runner.once(self.feeds, names, self.exact)
+        count = len(next(iter(self.feeds.values())))
+        return self.runner.run(self.feeds, names, max(count, 1), self.exact)
 
     def parts(self, names: Sequence[str]) -> list[list[str]]:
         """``names`` in order, cut so that no part exceeds :data:`PART`."""
@@ -86,8 +102,8 @@ class Expected:
             yield doubted, self.runs(list(reads))
 
 
-def _sizes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """Bytes of every value for inputs of these shapes, as far as they can be told."""
+def _sizes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int | None]:
+    """Bytes of every value for inputs of these shapes, None where they cannot be told."""
     known = {value.name: value.shape for value in graph.inputs}
     symbols: dict[str, int] = {}
     for name, shape in shapes.items():
@@ -102,8 +118,7 @@ def _sizes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int
             name: size if size is not None or name not in again else _bytes(again[name].shape, symbols)
             for name, size in found.items()
         }
-    largest = max((size for size in found.values() if size is not None), default=0)
-    return {name: largest if size is None else size for name, size in found.items()}
+    return found
 
 
 def _bytes(shape: Shape, symbols: Mapping[str, int]) -> int | None:

@@ -1,4 +1,4 @@
-"""The normalised model held against the file as it lies on disk, where normalising changed something."""
+"""The normalised model held against the file as it lies on disk, by onnxruntime alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convlens.errors import UnsupportedError
-from convlens.runtime.original import file_session, filled, without_batch
+from convlens.runtime.original import as_taken, file_session, filled, without_batch
 from convlens.trust.checks import TOLERANCE, Check, allowed, difference, least_magnitude
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def held_against_file(
     ops = {output: node.full_op for node in graph.nodes for output in node.outputs}
     label = f"{label}, file against normalised graph"
     try:
-        session = file_session(path)
+        session = file_session(path, runner.own_threads)
         own = _fitted(session, feeds)
-        own = {**filled(session, own, graph.bound), **own}
+        own = as_taken(session, {**filled(session, own, graph.bound), **own})
         found = dict(zip((o.name for o in session.get_outputs()), session.run(None, own), strict=True))
     except Exception as error:  # onnxruntime raises its own kinds, all unrelated
         note = f"{UNHELD}: onnxruntime does not run it ({' '.join(str(error).split())[:160]})"
@@ -86,7 +86,7 @@ def _fitted(session: Any, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArra
         rows = wanted.shape[0] if wanted.shape else None
         if isinstance(rows, int) and rows > 0 and array.ndim and len(array) != rows:
             array = np.resize(array, (rows, *array.shape[1:]))
-        fitted[wanted.name] = np.ascontiguousarray(array)
+        fitted[wanted.name] = np.asarray(array, order="C")
     return fitted
 
 
