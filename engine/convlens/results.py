@@ -36,7 +36,7 @@ class Result:
     Attributes:
         method: name of the method.
         kind: what it looks like, which decides how it is drawn: ``ranking``, ``map``, ``sprites``,
-            ``kernels``, ``crops``.
+            ``kernels``, ``crops``, ``curves``.
         main: name of the main array.
         arrays: every array by name; the first axis is the image where ``per_image`` is true.
         units: what the numbers of each array are.
@@ -184,6 +184,8 @@ def merge(parts: Sequence[Result]) -> Result:
             if isinstance(value, list)
         }
         how["target"] = {**how["target"], **lists}
+    if "warnings" in how:
+        how["warnings"] = list(dict.fromkeys(text for part in parts for text in part.how["warnings"]))
     return replace(
         first,
         arrays=arrays,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from convlens.graph import bind
 from convlens.ops.quantcodes import straight_through
 from convlens.registry import Images, Job
 from convlens.results import Result
-from convlens.targets import Spec, Target, need_classes
+from convlens.targets import Spec, Target, check_slope, faint, need_classes, saturation, settled, squashed
 
 if TYPE_CHECKING:
     from convlens.inputs import Inputs
@@ -51,12 +51,16 @@ def run(
             f"{certificate.words()} `convlens verify` lists every value; --allow-uncertified (in Python "
             "allow_uncertified=True) runs it all the same"
         )
+    warnings = _warnings(model, technique, goal, batch, batch_size)
+    if goal is not None and goal.alone:
+        batch_size = 1  # the rows of what it reads count boxes
     job = Job(model, settings, batch, goal, batch_size, seed, advance)
     result = technique.run(job)
     how = _how(model, settings, goal, seed, certificate, allow_uncertified)
     if technique.gradients and (estimated := straight_through(model.graph)):
         how["gradients"] = estimated
-    return replace(result, how={**how, **result.how})
+    warnings += [text for text in result.how.get("warnings", ()) if text not in warnings]
+    return replace(result, how={**how, **result.how, "warnings": warnings})
 
 
 def _goal(
@@ -70,6 +74,11 @@ def _goal(
             raise UsageError(f"{technique.name} takes no target")
         return None
     goal = model.target(spec)
+    if technique.gradients:
+        check_slope(goal, model.graph, model.layers, model.source.name)
+    if goal.look is not None:
+        extent = tuple(batch.array.shape[axis] for axis in model.source.spatial)
+        return settled(goal, batch.names, lambda i, names: _alone(model, batch, i, names), extent)
     if goal.kind != "predicted" or model.classes is None:
         return goal
     found = model.probabilities(batch, batch_size)
@@ -81,6 +90,28 @@ def _goal(
         for i, row in zip(best.tolist(), found, strict=True)
     )
     return replace(goal, index=tuple(best.tolist()), each=each)
+
+
+def _alone(model: Model, batch: Images, image: int, names: Sequence[str]) -> Mapping[str, Any]:
+    """What the model computes for one image by itself."""
+    return model.runner.run({model.source.name: batch.array[image : image + 1]}, list(names))
+
+
+def _warnings(
+    model: Model, technique: registry.Method[Any], goal: Target | None, batch: Images, batch_size: int
+) -> list[str]:
+    """What a person should know of a run that is done all the same."""
+    if goal is None or not len(batch):
+        return []
+    said = [faint(goal, batch.names)]
+    if technique.gradients and squashed(goal, model.graph) is not None and said == [None]:
+        scores = np.array([pick.record["score"] for pick in goal.picks if "score" in pick.record])
+        if len(scores) != len(batch):
+            names = list(goal.needs(model.graph.outputs))
+            values = model.runner.run({model.source.name: batch.array}, names, batch_size)
+            scores = np.asarray(goal.score(values))
+        said.append(saturation(goal, scores, batch.names, model.graph, model.layers))
+    return [text for text in said if text is not None]
 
 
 def _how(
@@ -103,6 +134,7 @@ def _how(
             "value": goal.value,
             "index": list(goal.index) if isinstance(goal.index, tuple) else goal.index,
             "each": list(goal.each),
+            "picked": [dict(pick.record) for pick in goal.picks],
         },
         "seed": seed,
         "device": {"onnxruntime": model.runner.device, "torch": model.runner.device},
