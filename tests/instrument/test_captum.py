@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captum.attr import Deconvolution, GuidedBackprop, Saliency
+from captum.attr import (
+    Deconvolution,
+    GuidedBackprop,
+    InputXGradient,
+    IntegratedGradients,
+    NoiseTunnel,
+    Saliency,
+)
 from numpy.typing import NDArray
 from torch import nn
 
@@ -18,6 +25,9 @@ from reference import nets
 
 DRIFT = 1e-5
 """Of the largest magnitude: both run in float32, with sums in another order."""
+
+PLACES = 1e-9
+"""Of the largest magnitude, in float64."""
 
 PAIRS = {"plain": Saliency, "guided": GuidedBackprop, "deconvnet": Deconvolution}
 
@@ -110,3 +120,73 @@ def test_each_image_has_its_own_target(tmp_path: Path) -> None:
     found = loaded(net, tmp_path).run("saliency", images, batch_size=4)
     assert drift(found.array, wanted) < DRIFT
     assert found.how["target"]["index"] == predicted.tolist()
+
+
+QUADRATURES = {
+    "midpoint": ("riemann_middle", 1.0, PLACES),
+    # Captum's trapezoid divides by its 16 places, where 15 intervals make up the way
+    "trapezoid": ("riemann_trapezoid", 16 / 15, PLACES),
+    "gauss-legendre": ("gausslegendre", 1.0, DRIFT),
+}
+"""Captum's name, what its weights have to be multiplied by, and how near the two come.
+
+Captum rounds weights to float32; those of 16 even steps are exact in it.
+"""
+
+
+@pytest.mark.parametrize("quadrature", QUADRATURES)
+@pytest.mark.parametrize("build", [nets.classifier, overlapping], ids=["classifier", "overlapping"])
+def test_integrated_gradients_equal_captums(quadrature: str, build: Any, tmp_path: Path) -> None:
+    """In float64: between two steps a rectifier may switch, and float32 lets either side see it first."""
+    (theirs, factor, tolerance), steps = QUADRATURES[quadrature], 16
+    net = build(1)
+    images = nets.pictures(1, 3, net.shape)
+    baseline = torch.full(images.shape, 0.25, dtype=torch.float64)
+    method = IntegratedGradients(twin(net).double())
+    given = torch.from_numpy(images)
+    wanted = method.attribute(given, baseline, target=2, n_steps=steps, method=theirs)
+    model = convlens.load(nets.saved(net.onnx(), tmp_path), threads=1, kind="image")
+    settings = {"quadrature": quadrature, "steps": steps, "baseline": "0.25"}
+    found = model.run("integrated-gradients", images, 2, batch_size=7, **settings)
+    assert drift(found.array, factor * wanted) < tolerance
+    if factor == 1.0:
+        rise = found.arrays["score"] - found.arrays["start"]
+        delta = method.compute_convergence_delta(wanted, baseline, given, target=2).numpy()
+        np.testing.assert_allclose(found.arrays["completeness"], 1 + delta / rise, rtol=DRIFT)
+
+
+@pytest.mark.parametrize("build", [nets.classifier, overlapping], ids=["classifier", "overlapping"])
+def test_input_x_gradient_equals_captums(build: Any, tmp_path: Path) -> None:
+    net = build(3)
+    images = nets.pictures(3, 3, net.shape, np.float32)
+    given = torch.from_numpy(images).requires_grad_()
+    wanted = InputXGradient(twin(net)).attribute(given, target=1)
+    assert drift(loaded(net, tmp_path).run("input-x-gradient", images, 1).array, wanted) < DRIFT
+
+
+@pytest.mark.parametrize(
+    ("statistic", "theirs"), [("mean", "smoothgrad"), ("variance", "vargrad"), ("square", "smoothgrad_sq")]
+)
+@pytest.mark.parametrize("rule", PAIRS)
+def test_smoothgrad_equals_captums_noise_tunnel(
+    statistic: str, theirs: str, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Captum draws its copies by one function; it is given the very copies that ours are."""
+    net, samples = nets.classifier(1), 6
+    images = nets.pictures(1, 2, net.shape)
+    draws = [np.random.default_rng([4, number]).standard_normal(net.shape) for number in range(samples)]
+    spread = [0.1 * (image.max() - image.min()) for image in images]
+    copies = np.stack([image + s * d for image, s in zip(images, spread, strict=True) for d in draws])
+
+    def same(given: torch.Tensor, _stdev: float, count: int) -> torch.Tensor:
+        assert (len(given), count) == (len(images), samples)
+        return torch.from_numpy(copies)
+
+    monkeypatch.setattr(NoiseTunnel, "_add_noise_to_input", staticmethod(same))
+    options = {"abs": False} if rule == "plain" else {}
+    tunnel = NoiseTunnel(PAIRS[rule](twin(net).double()))
+    given = torch.from_numpy(images).requires_grad_()
+    wanted = tunnel.attribute(given, nt_type=theirs, nt_samples=samples, target=2, **options)
+    settings = {"statistic": statistic, "samples": samples, "noise": 0.1, "rule": rule}
+    found = loaded(net, tmp_path).run("smoothgrad", images, 2, seed=4, **settings)
+    assert drift(found.array, wanted) < PLACES

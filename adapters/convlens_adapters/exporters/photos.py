@@ -1,4 +1,4 @@
-"""Four photos to try things on: from scikit-image, CC0 or in the public domain."""
+"""Photos to try things on: four that come along, and five more for the documentation's pictures."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ PACKAGE = Package(
     ("--python-version=3.11", "--implementation=cp", "--platform=manylinux_2_28_x86_64"),
 )
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
+LEARN = Package(
+    "scikit-learn",
+    "1.8.0",
+    "ada8121bcb4dac28d930febc791a69f7cb1673c8495e5eee274190b73a4559c1",
+    ("--python-version=3.11", "--implementation=cp", "--platform=manylinux_2_28_x86_64"),
+)
+VARIED = ("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png")
+COLOURFUL = ("china.jpg", "flower.jpg")
+"""By danielbuechele and vultilion, CC BY 2.0, as scikit-learn's README beside them links them."""
 LICENCE = """\
 # Photos
 
@@ -35,4 +44,14 @@ def make(folder: Path) -> Path:
     with wheel(PACKAGE) as opened:
         files: dict[str, bytes | str] = {name: member(opened, f"skimage/data/{name}") for name in PHOTOS}
     write(folder, files | {"LICENCE.md": LICENCE})
+    return folder
+
+
+def make_nine(folder: Path) -> Path:
+    """Write nine photos of faces, things, a flower and textures; return the folder."""
+    with wheel(PACKAGE) as opened:
+        files: dict[str, bytes | str] = {name: member(opened, f"skimage/data/{name}") for name in VARIED}
+    with wheel(LEARN) as opened:
+        files |= {name: member(opened, f"sklearn/datasets/images/{name}") for name in COLOURFUL}
+    write(folder, files)
     return folder

@@ -58,7 +58,7 @@ def input_gradient(
     """
     place = explained_at(model.graph, model.source).value
     names = target.needs(model.graph.outputs)
-    goal = _Goal(names, _score_of(target), target.text)
+    goal = _Goal(names, _score_of(target), target.text, target.alone)
     signals, scores = [], []
     for part in _parts(model, array, goal, place, rule, batch_size, advance, points):
         signals.append(part.gradient)
@@ -88,7 +88,7 @@ def layer_gradients(
     those of the part before, so that whoever reduces them holds one batch at a time.
     """
     names = target.needs(model.graph.outputs)
-    goal = _Goal(names, _score_of(target), target.text)
+    goal = _Goal(names, _score_of(target), target.text, target.alone)
     yield from _parts(model, array, goal, layer.name, rule, batch_size, advance, None)
 
 
@@ -100,6 +100,7 @@ def unit_gradients(
     rule: str,
     batch_size: int,
     advance: Callable[[float], None] = lambda _share: None,
+    prepare: Callable[[Session], None] = lambda _session: None,
 ) -> NDArray[Any]:
     """The signal at the input for one unit of ``layer`` per row of ``array``.
 
@@ -111,6 +112,7 @@ def unit_gradients(
         rule: ``plain``, ``deconvnet`` or ``guided``.
         batch_size: rows in one forward and backward.
         advance: called with the share that is done.
+        prepare: called with each batch's session before it runs.
     """
 
     def score(values: Mapping[str, Tensor], start: int) -> Tensor:
@@ -120,7 +122,7 @@ def unit_gradients(
 
     place = explained_at(model.graph, model.source).value
     goal = _Goal((layer.name,), score, f"units of {layer.alias}")
-    parts = _parts(model, array, goal, place, rule, batch_size, advance, None)
+    parts = _parts(model, array, goal, place, rule, batch_size, advance, None, prepare)
     return np.concatenate([part.gradient for part in parts])
 
 
@@ -135,16 +137,20 @@ class Part:
 
 @dataclass(frozen=True)
 class _Goal:
-    """What is differentiated: the values that it reads, one number a row, and its name for people."""
+    """What is differentiated: the values that it reads, one number a row, and its name for people.
+
+    ``alone`` says that their rows count what was found on one image, and not images.
+    """
 
     names: Sequence[str]
     score: Score
     text: str
+    alone: bool = False
 
 
 def _score_of(target: Target) -> Score:
     def score(values: Mapping[str, Tensor], start: int) -> Tensor:
-        count = len(next(iter(values.values())))
+        count = 1 if target.alone else len(next(iter(values.values())))
         found: Tensor = target.rows(start, start + count).score(values)
         return found
 
@@ -160,6 +166,7 @@ def _parts(
     batch_size: int,
     advance: Callable[[float], None],
     points: NDArray[Any] | None,
+    prepare: Callable[[Session], None] = lambda _session: None,
 ) -> Iterator[Part]:
     """Forward to what ``goal`` reads, backward from each row's own score to ``place``, in batches."""
     source = model.source.name
@@ -174,14 +181,16 @@ def _parts(
         if fixed and count < fixed:  # the file takes no fewer; the copies' results are dropped
             part = np.concatenate([part, np.repeat(part[-1:], fixed - count, axis=0)])
         with Session(graph, rule, source=source) as session:
+            prepare(session)
             tap = None if place == source else session.tap(place)
             if tap is not None:
                 own = None if points is None else points[start : start + step]
                 tap.replace(_leaf if own is None else _put(own, len(part)))
             run = session.run(part, goal.names)
             for name, value in run.items():
-                check_rows(name, tuple(value.shape), len(part))
-            found = goal.score({name: value[:count] for name, value in run.items()}, start)
+                check_rows(name, tuple(value.shape), len(part), goal.alone)
+            given = run if goal.alone else {name: value[:count] for name, value in run.items()}
+            found = goal.score(given, start)
             x = session.input if tap is None else tap.value
             if x is None or not found.requires_grad:
                 raise TargetError(f"{goal.text} has no gradient; choose a value before the step that cuts it")

@@ -39,11 +39,11 @@ Where ``deconvnet`` is exactly Zeiler and Fergus's reconstruction and where it i
 - Filters and rectifiers agree exactly, and so do switches where pooling windows do not overlap.
 - With **overlapping pooling** one position can be the maximum of several windows. The gradient adds
   their signals; unpooling as in the paper's figure 1 writes each to the same place, and the last
-  one stands. The two differ there, and only there.
+  one stands. The two differ there, and only there; :mod:`convlens.instrument.unpooling` does the latter.
 - **Biases** play no part on the way back, here as in the paper's transposed filters. They do
   decide the switches, since those are recorded on the way forward.
 - The signal starts as 1 at the chosen unit, where the paper starts with the unit's own activation:
-  the picture is the same up to that factor.
+  the picture is the same up to that factor. (``deconvnet`` starts with the activation.)
 """
 
 from __future__ import annotations

@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from convlens.errors import LayerError
 from convlens.registry import Field, Job, Method, Paper, Parameters, Step, register
 from convlens.results import Result
 from convlens.shown import UNITS, given_arrays, given_units, shown, words_of
 
 if TYPE_CHECKING:
-    from convlens.graph.layers import Layer
     from convlens.model import Model
-
-
-_OPEN = 224  # the length that an open axis is taken to have
 
 
 class ChannelsParameters(Parameters):
@@ -60,31 +55,20 @@ class Channels(Method[ChannelsParameters]):
         """One forward for the values, then one backward for each of the chosen units."""
         import numpy as np
 
+        from convlens.attribution import units as chosen
         from convlens.explained import explained_at
         from convlens.instrument.gradients import unit_gradients
         from convlens.pictures.colour import number
 
         model, array = job.model, job.images.array
-        layer = _layer(model, job.parameters.layer)
-        start = _before_rectifier(model, layer)
-        names = list(dict.fromkeys((layer.name, start.name)))
-        values = model.runner.run({model.source.name: array}, names, job.batch_size)
-        axis = layer.channel_axis
-        assert axis is not None
-        after, before = (np.moveaxis(values[name], axis, 1) for name in (layer.name, start.name))
-        space = after.shape[2:]
-        after, before = (value.reshape(*value.shape[:2], -1) for value in (after, before))
-        top = min(job.parameters.top, after.shape[1])
-        strongest = after.max(axis=2, keepdims=True)
-        tied = np.where(after == strongest, before, -np.inf)
-        order = np.lexsort((-tied.max(axis=2), -strongest[..., 0]), axis=1)
-        channel = order[:, :top]
-        place = np.take_along_axis(tied.argmax(axis=2), channel, axis=1)
-        strength = np.take_along_axis(strongest[..., 0], channel, axis=1)
-        drive = np.take_along_axis(tied.max(axis=2), channel, axis=1)
-        position = np.stack(np.unravel_index(place, space), axis=-1)
-        units = np.concatenate([channel[..., None], position], axis=-1).reshape(len(array) * top, -1)
-        units = units[:, _order(axis, values[layer.name].ndim)]
+        layer = chosen.placed_layer(model, job.parameters.layer)
+        start = chosen.before_rectifier(model, layer)
+        peaks = chosen.layer_peaks(model, array, layer, job.batch_size)
+        top = min(job.parameters.top, peaks.value.shape[1])
+        channel = peaks.order()[:, :top]
+        strength, drive = (np.take_along_axis(each, channel, axis=1) for each in (peaks.value, peaks.before))
+        position = np.take_along_axis(peaks.place, channel[..., None], axis=1)
+        units = chosen.unit_rows(layer, channel, position)
         signal = unit_gradients(
             model,
             np.repeat(array, top, axis=0),
@@ -96,12 +80,9 @@ class Channels(Method[ChannelsParameters]):
         )
         signal = signal.reshape(len(array), top, *signal.shape[1:])
         extent = [array.shape[axis] for axis in model.source.spatial]
-        boxes = np.zeros((len(array), top, 2 * max(2, len(extent))), np.int64)
-        for i in range(len(array)):
-            for k in range(top):
-                spans = _seen(layer, axis, position[i, k].tolist(), extent)
-                spans = ((0, 1), *spans) if len(spans) == 1 else spans
-                boxes[i, k] = [*(first for first, _ in spans), *(after for _, after in spans)]
+        boxes = np.asarray(
+            [[chosen.seen(layer, place, extent) for place in each] for each in position.tolist()]
+        )
         rows = tuple(
             {
                 "image": name,
@@ -168,52 +149,3 @@ class Channels(Method[ChannelsParameters]):
         number = "The number is the channel and its activation."
         text = f"The channels that each {what} excites most. {where} {number}"
         return (Step("What its strongest channels react to", 60, "strongest channels", {}, text),)
-
-
-def _layer(model: Model, name: str | None) -> Layer:
-    """The layer asked for; without one the deepest whose units see less than the whole image."""
-    if name is not None:
-        layer = model.layers.find(name)
-        if layer.field is None or not layer.spatial_axes:
-            raise LayerError(
-                f"layer {layer.alias!r} keeps no place for its units; expected one before the dense part"
-            )
-        return layer
-    known = model.layers.placed()
-    if not known:
-        raise LayerError("the model has no layer whose units have a place in the image")
-    size = [s or _OPEN for s in model.source.size]
-    partial = [
-        layer
-        for layer in known
-        if layer.field and all(s is not None and s < n for s, n in zip(layer.field.size, size, strict=True))
-    ]
-    return partial[-1] if partial else known[0]
-
-
-def _before_rectifier(model: Model, layer: Layer) -> Layer:
-    """The layer that a rectified one is made of; a layer that is no rectifier's is its own."""
-    from convlens.graph.rectifiers import find_rectifiers
-
-    rectifier = find_rectifiers(model.graph).get(layer.name)
-    source = model.layers.get(rectifier.source) if rectifier is not None else None
-    return source if source is not None and source.spatial_axes == layer.spatial_axes else layer
-
-
-def _seen(
-    layer: Layer, channel_axis: int, position: Sequence[int], extent: Sequence[int]
-) -> tuple[tuple[int, int], ...]:
-    """What the unit at ``position`` sees along each of the input's axes; all of it where that is not known.
-
-    A position counts every axis of the layer but batch and channels, also one that an exporter put in.
-    """
-    rest = [axis for axis in range(1, len(position) + 2) if axis != channel_axis]
-    if layer.field is None or len(layer.spatial_axes) != len(extent):
-        return tuple((0, size) for size in extent)
-    return layer.field.box([position[rest.index(axis)] for axis in layer.spatial_axes], extent)
-
-
-def _order(channel_axis: int, rank: int) -> list[int]:
-    """Columns of (channel, position...) in the order of the layer's axes after the batch."""
-    rest = iter(range(1, rank - 1))
-    return [0 if axis == channel_axis else next(rest) for axis in range(1, rank)]
