@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benches import load
+from benches import faithfulness, load, rise
 from benches.page import write
 
-PARTS = {"load": load}
+PARTS = {"faithfulness": faithfulness, "load": load, "rise": rise}
 
 
 def main() -> None:

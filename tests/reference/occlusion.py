@@ -107,3 +107,44 @@ def extremes(grid: Array, base: float, patch: int, stride: int, extent: tuple[in
                 kept.append((top, left))
                 found.append({"effect": effect, "from": [top, left], "change": sign * change})
     return found
+
+
+def three_maps(
+    image: Array,
+    fill: Array,
+    patch: int,
+    stride: int,
+    target: Read,
+    maps: Callable[[Array], Array],
+    classes: Callable[[Array], Array],
+) -> tuple[list[list[tuple[float, float, int]]], int, float]:
+    """Figure 7, b, d and e: at each position total activity, target and most probable class.
+
+    Args:
+        image: channels x height x width.
+        fill: in the same shape.
+        patch: side of the square.
+        stride: step.
+        target: of one image.
+        maps: a layer's feature maps, channels x height x width.
+        classes: one number a class.
+
+    Returns:
+        For each row of positions, for each of them the three numbers; the feature map of the largest
+        total on the whole image, and that total.
+    """
+    totals = [sum(float(number) for number in plane.reshape(-1)) for plane in maps(image)]
+    strongest = totals.index(max(totals))
+    found = []
+    for top in starts(image.shape[1], patch, stride):
+        row = []
+        for left in starts(image.shape[2], patch, stride):
+            hidden = image.copy()
+            hidden[:, top : top + patch, left : left + patch] = fill[
+                :, top : top + patch, left : left + patch
+            ]
+            activity = sum(float(number) for number in maps(hidden)[strongest].reshape(-1))
+            ranked = classes(hidden).tolist()
+            row.append((activity, target(hidden), ranked.index(max(ranked))))
+        found.append(row)
+    return found, strongest, totals[strongest]

@@ -1,8 +1,8 @@
-"""``occlusion``: how the target changes when a patch of the input is hidden, place by place."""
+"""``occlusion``: how target, feature map and label change when a patch is hidden, place by place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,10 @@ from convlens.shown import UNITS, given_arrays, given_units, shown, words_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from convlens.attribution.feature_maps import FeatureMaps
     from convlens.model import Model
-    from convlens.targets import Target
 
-_LISTED = 3  # places listed in each direction
+_COMMON = 0.1  # share of the positions from which on another label is worth a line
 
 
 class OcclusionParameters(Parameters):
@@ -40,22 +40,33 @@ class OcclusionParameters(Parameters):
         "id), mean (over space) or blur; by default grey for photos, mean for other images and volumes, "
         "0 for signals, boards and vectors, the card's pad for tokens",
     )
+    layer: str | None = Field(
+        None,
+        description="the layer whose strongest feature map is followed, by name or alias; by default the "
+        "deepest whose units have a place",
+    )
 
 
 @register
 class Occlusion(Method[OcclusionParameters]):
-    """Hide each patch in turn and read the target again, on onnxruntime.
+    """Hide each patch in turn and read three maps in the same forwards, on onnxruntime.
 
     ``map`` (main) is the target with the patch at each position: for a class its probability, else
     its score; N x rows x columns. ``drop`` is what the target lost, averaged over the patches that
     cover a pixel: positive where hiding lowers the target, negative where hiding raises it.
-    ``baseline`` is the target of the whole image. ``rows_at`` and ``columns_at`` are the first pixels
-    of the positions. The last position of each axis is moved in so that the border is covered too.
-    Inputs that are no photos have the axes that they have: samples, frames, tokens, features.
+    ``baseline`` is the target of the whole image. ``activity`` is the total activation of one feature
+    map of ``layer`` with the patch at each position, summed over its places; ``channel`` (N) is which:
+    the one of the largest total on the whole image, ``activity_baseline`` (N). ``activity_drop`` is to
+    it what ``drop`` is to ``map``. ``label`` is the most probable class at each position, ``label_baseline``
+    (N) that of the whole image. Without layers whose units have a place the activity is left out, without
+    class scores the labels; ``left_out`` says so in how the Result was made. ``rows_at`` and
+    ``columns_at`` are the first pixels of the positions. The last position of each axis is moved in so
+    that the border is covered too. Inputs that are no photos have the axes that they have: samples,
+    frames, tokens, features.
     """
 
     name = "occlusion"
-    summary = "how the target changes when a patch is hidden"
+    summary = "how target, strongest feature map and label change when a patch is hidden"
     paper = Paper("Zeiler & Fergus 2014", "section 4.2, figure 7", "https://arxiv.org/abs/1311.2901")
     kind = "map"
     Parameters = OcclusionParameters
@@ -66,93 +77,64 @@ class Occlusion(Method[OcclusionParameters]):
         """Every position of every image, in batches of masked copies made while the model runs."""
         import numpy as np
 
-        from convlens.runtime.patches import masked, positions, spread
-        from convlens.targets import check_rows
+        from convlens.attribution.feature_maps import feature_maps
+        from convlens.attribution.places import extremes
+        from convlens.attribution.reading import reading
+        from convlens.runtime.patches import positions
 
         assert job.target is not None
-        images, source = job.images, job.model.source
-        axes = source.axes
-        extent = [images.array.shape[axis] for axis in axes]
+        model, images, source = job.model, job.images, job.model.source
+        extent = [images.array.shape[axis] for axis in source.axes]
         patch, stride = steps(job.parameters.patch, job.parameters.stride, source, extent)
         starts = positions(extent, patch, stride)
-        places = list(product(*starts))
-        filler = job.parameters.fill or default_fill(job.model)
-        fill = filling(job.model, images, filler, patch)
-        base, grids, drops = np.zeros(len(images)), [], []
-        for index in range(len(images)):
-            read, names = _reader(job.model, job.target.of(index))
-            whole = {job.model.source.name: images.array[index : index + 1]}
-            values = job.model.runner.run(whole, names)
-            for name, value in values.items():
-                check_rows(name, value.shape, 1)
-            base[index] = read(values)[0]
-            found: list[NDArray[Any]] = []
-            batches = masked(job.model.source.name, images.array[index], fill[index], axes, places, patch)
-            for values in job.model.runner.stream(batches(job.batch_size), names):
-                found.append(read(values))
-                done = index + sum(map(len, found)) / len(places)
-                job.advance(done / len(images))
-            hidden = np.concatenate(found)
-            grids.append(hidden.reshape([len(s) for s in starts]))
-            drops.append(spread(base[index] - hidden, places, extent, patch))
-        grid, drop = np.stack(grids), np.stack(drops)
+        filler = job.parameters.fill or default_fill(model)
+        features = feature_maps(model, job.parameters.layer)
+        arrays = _maps(job, features, filling(model, images, filler, patch), starts, patch)
         at = {f"{name}_at": np.array(s) for name, s in zip(source.axis_names, starts, strict=True)}
-        unit = UNITS.get(source.kind, "pixels")
-        side, step = sizes_text(patch), sizes_text(stride)
-        what = "probability" if job.target.kind in ("class", "predicted") else "score"
-        rows = tuple(
-            row
-            for i, name in enumerate(images.names)
-            for row in _extremes(name, float(base[i]), grid[i], starts, patch)
-        )
+        unit, what = UNITS.get(source.kind, "pixels"), reading(model, job.target).unit
+        units = {
+            "map": what,
+            "drop": f"{what} lost",
+            "baseline": what,
+            **dict.fromkeys(("activity", "activity_baseline"), "activation, summed over space"),
+            "activity_drop": "activation lost, summed over space",
+            "channel": "index",
+            **dict.fromkeys(("label", "label_baseline"), "class"),
+        }
+        rows: list[dict[str, Any]] = []
+        for i, name in enumerate(images.names):
+            for row in extremes(name, float(arrays["baseline"][i]), arrays["map"][i], starts, patch):
+                place = row.pop("at")
+                if model.classes is not None:
+                    row["label"] = model.classes.label(int(arrays["label"][i][place]))
+                rows.append(row)
+        left_out = _left_out(features, model.classes is None)
+        count = arrays["map"][0].size
         return Result(
             method=self.name,
             kind=self.kind,
             main="map",
-            arrays={
-                "map": grid,
-                "drop": drop,
-                "baseline": base,
-                **at,
-                **given_arrays(job),
-            },
-            units={
-                "map": what,
-                "drop": f"{what} lost",
-                "baseline": what,
-                **dict.fromkeys(at, unit),
-                **given_units(job),
-            },
+            arrays={**arrays, **at, **given_arrays(job)},
+            units={**{key: units[key] for key in arrays}, **dict.fromkeys(at, unit), **given_units(job)},
             images=images.names,
             views=images.views,
-            rows=rows,
+            rows=tuple(rows),
             shared=tuple(at),
             how={
                 "patch": plain_sizes(patch),
                 "stride": plain_sizes(stride),
-                "positions": len(places),
+                "positions": count,
+                "forwards_an_image": 1 + count,
                 "fill": filler,
+                "layer": features.layer.alias if features is not None else None,
+                **({"left_out": left_out} if left_out else {}),
             },
             hints={
-                "draw": [
-                    {
-                        "array": "drop",
-                        "style": "overlay" if images.views is not None else "map",
-                        "label": f"{what} lost when hidden (blue: gained)",
-                    }
-                ],
+                "draw": _drawn(job, what, features, list(at), patch),
                 "heat": {"array": "drop", "reduction": None},
                 "layout": "NCHW",
                 **shown(job),
-                "each": [
-                    {
-                        "title": f"occlusion of {job.target.words(i)} (patch {side}, stride {step})",
-                        "short": f"{job.target.words(i)}; patch {side}, stride {step} {unit}",
-                        "marks": _marks(rows, name),
-                        **words_of(job, i),
-                    }
-                    for i, name in enumerate(images.names)
-                ],
+                "each": _each(job, features, arrays, rows, f"patch {sizes_text(patch)}", sizes_text(stride)),
             },
         )
 
@@ -170,12 +152,18 @@ class Occlusion(Method[OcclusionParameters]):
         text = (
             f"{moved} Red: hiding this costs the class probability, so the "
             "model uses it. Blue: hiding this raises the probability, so the model is distracted by it. "
-            "The boxes mark the largest fall and the largest rise."
+            "The boxes mark the largest fall and the largest rise. "
         )
+        if model.layers.placed():
+            text += "The feature map that the whole input excites most is followed in the same way: where it "
+            text += "falls together with the class, it stands for what the class is recognised by. "
+        text += "In the map of labels the colour says what the model would answer with the patch there."
         return (Step("What happens when a part is hidden", 40, "occlusion", {}, text),)
 
     def findings(self, result: Result) -> Sequence[Finding]:
-        """Where the target hangs on, and where it is disturbed."""
+        """Where the target hangs on, where it is disturbed, and what else the answer would be."""
+        from convlens.attribution.places import place_text
+
         found = []
         extent = result.arrays["drop"].shape[1:]
         axes = [key.removesuffix("_at") for key in result.shared]
@@ -185,7 +173,7 @@ class Occlusion(Method[OcclusionParameters]):
             falls = [row for row in rows if row["effect"] == "falls"]
             rises = [row for row in rows if row["effect"] == "rises"]
             if falls and base > 0 and -falls[0]["change"] > 0.2 * base:
-                text = f"{name}: the decision hangs most on {_box_text(falls[0], extent, axes)}."
+                text = f"{name}: the decision hangs most on {place_text(falls[0], extent, axes)}."
                 evidence = f"hiding it takes the target from {base:.2f} to {falls[0]['value']:.2f}"
                 found.append(Finding("note", text, evidence, index))
             elif base > 0:
@@ -193,81 +181,131 @@ class Occlusion(Method[OcclusionParameters]):
                 largest = -falls[0]["change"] if falls else 0.0
                 found.append(Finding("note", text, f"largest fall {largest:.2f} of {base:.2f}", index))
             if rises and rises[0]["change"] > 0.1:
-                text = f"{name}: something at {_box_text(rises[0], extent, axes)} speaks against the class."
+                text = f"{name}: something at {place_text(rises[0], extent, axes)} speaks against the class."
                 evidence = f"hiding it raises the target from {base:.2f} to {rises[0]['value']:.2f}"
                 found.append(Finding("attention", text, evidence, index))
+            areas = result.hints["each"][index].get("areas", [])
+            others = [area for area in areas[1:] if area["share"] >= _COMMON]
+            if others:
+                text = f"{name}: with one patch hidden the answer becomes {others[0]['name']}."
+                evidence = (
+                    f"at {others[0]['share']:.0%} of the positions; {areas[0]['share']:.0%} keep the answer"
+                )
+                found.append(Finding("note", text, evidence, index))
+        if "left_out" in result.how:
+            text = result.how["left_out"]
+            found.append(Finding("note", f"{text[0].upper()}{text[1:]}.", "left out when parts are hidden"))
         return found
 
 
-def _reader(
-    model: Model, target: Target
-) -> tuple[Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]], list[str]]:
-    """How the target is read from the values of a batch, and which values that takes."""
+def _maps(
+    job: Job[OcclusionParameters],
+    features: FeatureMaps | None,
+    fill: NDArray[Any],
+    starts: Sequence[Sequence[int]],
+    patch: Sequence[int],
+) -> dict[str, NDArray[Any]]:
+    """Every array that the patch's way over the images gives, from one forward a position."""
     import numpy as np
 
-    classes = model.classes
-    if target.kind in ("class", "predicted") and classes is not None:
-        name = classes.name
-        return lambda values: np.asarray(classes.probabilities(values[name])[:, target.index]), [name]
-    names = list(target.needs(model.graph.outputs))
+    from convlens.attribution.reading import reading, whole
+    from convlens.runtime.patches import masked, spread
 
-    def read(values: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        return np.asarray(target.score(values), dtype=np.float64)
+    assert job.target is not None
+    model, array, axes, classes = job.model, job.images.array, job.model.source.axes, job.model.classes
+    extent, places = [array.shape[axis] for axis in axes], list(product(*starts))
+    found: dict[str, list[Any]] = {}
 
-    return read, names
+    def keep(**numbers: Any) -> None:
+        for key, value in numbers.items():
+            found.setdefault(key, []).append(value)
 
-
-def _extremes(
-    name: str, base: float, grid: NDArray[Any], starts: Sequence[Sequence[int]], patch: Sequence[int]
-) -> Iterator[dict[str, Any]]:
-    """The places where hiding lowers and raises the target most, none overlapping another."""
-    import numpy as np
-
-    change = grid - base
-    for effect, order in (
-        ("falls", np.argsort(change, axis=None)),
-        ("rises", np.argsort(-change, axis=None)),
-    ):
-        chosen: list[tuple[int, ...]] = []
-        for flat in order:
-            at = tuple(int(i) for i in np.unravel_index(int(flat), grid.shape))
-            value = float(change[at])
-            if len(chosen) == _LISTED or not (value < 0 if effect == "falls" else value > 0):
-                break
-            place = tuple(starts[axis][i] for axis, i in enumerate(at))
-            if all(_apart(place, other, patch) for other in chosen):
-                chosen.append(place)
-                yield {
-                    "image": name,
-                    "effect": effect,
-                    "from": list(place),
-                    "to": [start + side for start, side in zip(place, patch, strict=True)],
-                    "value": float(grid[at]),
-                    "change": value,
-                }
-
-
-def _apart(one: Sequence[int], other: Sequence[int], patch: Sequence[int]) -> bool:
-    """Whether patches at two places do not overlap."""
-    return any(abs(a - b) >= side for a, b, side in zip(one, other, patch, strict=True))
+    for index in range(len(array)):
+        own = reading(model, job.target.of(index))
+        names = [*own.names]
+        names += [classes.name] if classes is not None else []
+        names += [features.layer.name] if features is not None else []
+        names = list(dict.fromkeys(names))
+        values = whole(model, array[index : index + 1], names, own.alone)
+        base, channel = own.read(values)[0], 0
+        if features is not None:
+            totals = features.totals(values[features.layer.name])[0]
+            channel = int(totals.argmax())
+            keep(channel=channel, activity_baseline=totals[channel])
+        if classes is not None:
+            keep(label_baseline=int(classes.probabilities(values[classes.name])[0].argmax()))
+        parts: dict[str, list[NDArray[Any]]] = {"map": [], "activity": [], "label": []}
+        batches = masked(model.source.name, array[index], fill[index], axes, places, patch)
+        for values in model.runner.stream(batches(job.batch_size), names):
+            parts["map"].append(own.read(values))
+            if features is not None:
+                parts["activity"].append(features.total(values[features.layer.name], channel))
+            if classes is not None:
+                parts["label"].append(classes.probabilities(values[classes.name]).argmax(axis=1))
+            job.advance((index + sum(map(len, parts["map"])) / len(places)) / len(array))
+        hidden = {key: np.concatenate(part) for key, part in parts.items() if part}
+        keep(**{key: numbers.reshape([len(each) for each in starts]) for key, numbers in hidden.items()})
+        keep(baseline=base, drop=spread(base - hidden["map"], places, extent, patch))
+        if features is not None:
+            lost = totals[channel] - hidden["activity"]
+            keep(activity_drop=spread(lost, places, extent, patch))
+    return {key: np.stack(numbers) for key, numbers in found.items()}
 
 
-def _marks(rows: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
-    """The strongest place in each direction, as boxes for the picture."""
-    first: dict[str, Mapping[str, Any]] = {}
-    for row in rows:
-        if row["image"] == name:
-            first.setdefault(row["effect"], row)
-    return [{"from": row["from"], "to": row["to"], "effect": effect} for effect, row in first.items()]
+def _left_out(features: FeatureMaps | None, no_classes: bool) -> str:
+    """What is missing and why, in words."""
+    parts = ["no feature map is followed, as no layer's units have a place"] if features is None else []
+    parts += ["no labels are shown, as the model has no class scores"] if no_classes else []
+    return "; ".join(parts)
 
 
-def _box_text(row: Mapping[str, Any], extent: Sequence[int], axes: Sequence[str]) -> str:
-    spans = list(zip(axes, row["from"], row["to"], strict=True))
-    exact = ", ".join(
-        f"{axis.removesuffix('s')} {a}" if b == a + 1 else f"{axis} {a} to {b - 1}" for axis, a, b in spans
-    )
-    if list(axes) != ["rows", "columns"]:
-        return exact
-    thirds = [min(2, int(1.5 * (a + b) / size)) for (_, a, b), size in zip(spans, extent, strict=True)]
-    where = f"{('upper', 'middle', 'lower')[thirds[0]]} {('left', 'centre', 'right')[thirds[1]]}"
-    return f"the {where} ({exact})"
+def _drawn(
+    job: Job[OcclusionParameters],
+    what: str,
+    features: FeatureMaps | None,
+    at: Sequence[str],
+    patch: Sequence[int],
+) -> list[dict[str, Any]]:
+    """The three pictures of each image."""
+    style = "overlay" if job.images.views is not None else "map"
+    label = "lost when hidden (blue: gained)"
+    drawn: list[dict[str, Any]] = [{"array": "drop", "style": style, "label": f"{what} {label}"}]
+    if features is not None:
+        drawn.append({"array": "activity_drop", "style": style, "label": f"activation {label}"})
+        drawn[-1] |= {"name": "activity", "marks": False}
+    if job.model.classes is not None:
+        drawn.append({"array": "label", "style": "labels", "at": list(at), "patch": list(patch)})
+    return drawn
+
+
+def _each(
+    job: Job[OcclusionParameters],
+    features: FeatureMaps | None,
+    arrays: Mapping[str, NDArray[Any]],
+    rows: Sequence[Mapping[str, Any]],
+    patch: str,
+    stride: str,
+) -> list[dict[str, Any]]:
+    """Captions, boxes and legends of each image's pictures."""
+    from convlens.attribution.labels import label_areas
+    from convlens.attribution.places import marks
+
+    assert job.target is not None
+    unit, classes = UNITS.get(job.model.source.kind, "pixels"), job.model.classes
+    found = []
+    for i, name in enumerate(job.images.names):
+        own: dict[str, Any] = {
+            "title": f"occlusion of {job.target.words(i)} ({patch}, stride {stride})",
+            "short": f"{job.target.words(i)}; {patch}, stride {stride} {unit}",
+            "titles": {"label": "most probable class with the patch there"},
+            "marks": marks(rows, name),
+            **words_of(job, i),
+        }
+        if features is not None:
+            channel, total = int(arrays["channel"][i]), float(arrays["activity_baseline"][i])
+            text = f"strongest feature map, channel {channel} of {features.layer.alias}"
+            own["titles"]["activity_drop"] = f"{text}: total activity {total:.3g}"
+        if classes is not None:
+            own["areas"] = label_areas(arrays["label"][i], int(arrays["label_baseline"][i]), classes)
+        found.append(own)
+    return found
