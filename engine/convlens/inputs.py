@@ -47,6 +47,7 @@ class _Gathered:
     names: list[str] = field(default_factory=list)
     views: list[NDArray[np.uint8]] = field(default_factory=list)
     arrays: list[NDArray[Any]] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
 
     def add(self, path: Path, source: Source, card: Card, prepare: Callable[[], Preprocess]) -> None:
         """What lies at ``path``. Raises ImageError where that cannot be read or does not fit."""
@@ -65,6 +66,7 @@ class _Gathered:
             raise ImageError(f"{name}: a picture among arrays; give the two apart")
         self.views.append(view)
         self.names.append(name)
+        self.sizes.append(image.size)
 
     def _matching(self, path: Path, array: NDArray[Any]) -> None:
         if self.views:
@@ -80,7 +82,7 @@ class _Gathered:
         names = _unique(self.names)
         if self.views:
             views = np.stack(self.views)
-            return Images(prepare().array(views), names, views)
+            return Images(prepare().array(views), names, views, tuple(self.sizes))
         return Images(np.stack(self.arrays), names)
 
 

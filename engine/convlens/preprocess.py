@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,22 +42,46 @@ class Preprocess:
         height, width = self.size
         image = image.convert("L" if self.channels == "GRAY" else "RGB")
         how = getattr(Image.Resampling, self.interpolation.upper())
-        if self.resize == "stretch":
-            image = image.resize((width, height), how)
-        elif self.resize == "pad":
-            scale = min(width / image.width, height / image.height)
-            fit = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        fit, (left, top) = self._fitted(image.size)
+        image = image.resize(fit, how)
+        if self.resize == "pad":
             canvas = Image.new(image.mode, (width, height))
-            canvas.paste(image.resize(fit, how), ((width - fit[0]) // 2, (height - fit[1]) // 2))
+            canvas.paste(image, (left, top))
             image = canvas
-        else:
-            scale = max(width / image.width, height / image.height) / self.crop
-            fit = max(width, round(image.width * scale)), max(height, round(image.height * scale))
-            image = image.resize(fit, how)
-            left, top = round((fit[0] - width) / 2), round((fit[1] - height) / 2)
-            image = image.crop((left, top, left + width, top + height))
+        elif self.resize == "crop":
+            image = image.crop((-left, -top, width - left, height - top))
         pixels = np.asarray(image, dtype=np.uint8)
         return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+    def _fitted(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """To which width and height a photo of ``size`` is brought, and where its corner lies in the view."""
+        height, width = self.size
+        across, down = width / size[0], height / size[1]
+        if self.resize == "stretch":
+            return (width, height), (0, 0)
+        if self.resize == "pad":
+            scale = min(across, down)
+            fit = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+            return fit, ((width - fit[0]) // 2, (height - fit[1]) // 2)
+        scale = max(across, down) / self.crop
+        fit = max(width, round(size[0] * scale)), max(height, round(size[1] * scale))
+        return fit, (-round((fit[0] - width) / 2), -round((fit[1] - height) / 2))
+
+    def placed(self, box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """A box of a photo in the view: left, top, right, bottom in pixels of the view.
+
+        Args:
+            box: left, top, right, bottom in pixels of the photo.
+            size: width and height of the photo.
+        """
+        fit, (left, top) = self._fitted(size)
+        across, down = fit[0] / size[0], fit[1] / size[1]
+        return (
+            box[0] * across + left,
+            box[1] * down + top,
+            box[2] * across + left,
+            box[3] * down + top,
+        )
 
     def array(self, views: NDArray[Any]) -> NDArray[Any]:
         """Views (N x height x width x channels, 0 to 255) as the model takes them."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx.helper import make_node
+from onnx.helper import make_node, make_opsetid
 
 import convlens
 from convlens import registry
@@ -195,3 +197,144 @@ def test_a_model_without_convolutions_is_refused(tmp_path: Path) -> None:
     net = nets.Net((3, 4, 4), (nets.dense(rng, 48, 3),))
     with pytest.raises(LayerError, match="no convolution with constant weights"):
         convlens.load(nets.saved(net.onnx(), tmp_path), threads=1).run("filters")
+
+
+CODES = np.random.default_rng(7).integers(-127, 128, (6, 3, 3, 3)).astype(np.int8)
+SCALES = np.linspace(0.01, 0.06, 6).astype(np.float32)
+ZERO = np.full(6, 3, np.int8)
+
+
+def wanted(scales: NDArray[np.float32], zero: int) -> NDArray[np.float64]:
+    """What the codes stand for, by the formula of the ONNX specification."""
+    each = np.broadcast_to(scales, 6)
+    return np.stack([(CODES[k].astype(np.float64) - zero) * float(each[k]) for k in range(6)])
+
+
+def coded(which: str) -> tuple[onnx.ModelProto, NDArray[np.float64]]:
+    """A convolution whose weights are stored as codes, and their numbers."""
+    dims = {"input": ["N", 3, 8, 8]}
+    one = {
+        "x_scale": np.float32(0.05),
+        "x_zero": np.uint8(128),
+        "y_scale": np.float32(0.2),
+        "y_zero": np.uint8(9),
+    }
+    stored = {name: np.array(value) for name, value in one.items()} | {
+        "codes": CODES,
+        "zero": np.array(3, np.int8),
+    }
+    if which == "QLinearConv":
+        stored |= {"scales": SCALES, "zeros": np.zeros(6, np.int8)}
+        reads = ["q", "x_scale", "x_zero", "codes", "scales", "zeros", "y_scale", "y_zero"]
+        nodes = [
+            make_node("QuantizeLinear", ["input", "x_scale", "x_zero"], ["q"]),
+            make_node("QLinearConv", reads, ["y"]),
+            make_node("DequantizeLinear", ["y", "y_scale", "y_zero"], ["out"]),
+        ]
+        return nets.model_of(nodes, dims, ["out"], stored), wanted(SCALES, 0)
+    if which == "ConvInteger":
+        nodes = [
+            make_node("QuantizeLinear", ["input", "x_scale", "x_zero"], ["q"]),
+            make_node("ConvInteger", ["q", "codes", "x_zero", "zero"], ["sums"]),
+            make_node("Cast", ["sums"], ["out"], to=1),
+        ]
+        return nets.model_of(nodes, dims, ["out"], stored), wanted(np.float32([1]), 3)
+    single = which == "one scale"
+    stored |= {"scales": SCALES[:1].reshape(()) if single else SCALES}
+    stored |= {"zeros": np.array(3, np.int8) if single else ZERO}
+    how = {} if single else {"axis": 0}
+    nodes = [
+        make_node("DequantizeLinear", ["codes", "scales", "zeros"], ["w"], **how),
+        make_node("Conv", ["input", "w"], ["out"]),
+    ]
+    return nets.model_of(nodes, dims, ["out"], stored), wanted(SCALES[:1] if single else SCALES, 3)
+
+
+@pytest.mark.parametrize(
+    "which", ["one scale", "a scale a filter", "onnxruntime's own", "QLinearConv", "ConvInteger"]
+)
+def test_weights_stored_as_codes_are_the_numbers_they_stand_for(which: str, tmp_path: Path) -> None:
+    proto, numbers = coded(which)
+    if which == "onnxruntime's own":
+        proto.graph.node[0].domain = "com.microsoft"
+        proto.opset_import.append(make_opsetid("com.microsoft", 1))
+    model = convlens.load(nets.saved(proto, tmp_path), mean=0.5, std=0.25, threads=1)
+    result = model.run("filters")
+    np.testing.assert_allclose(result.array, numbers, rtol=1e-6)
+    np.testing.assert_allclose(result.arrays["rms"], [filters.rms(kernel) for kernel in numbers], rtol=1e-6)
+    assert result.hints["first"]
+    if which in ("one scale", "a scale a filter", "onnxruntime's own"):
+        plain = nets.model_of(
+            [make_node("Conv", ["input", "w"], ["out"])],
+            {"input": ["N", 3, 8, 8]},
+            ["out"],
+            {"w": numbers.astype(np.float32)},
+        )
+        x = nets.pictures(0, 1, (3, 8, 8), np.float32)
+        same = convlens.load(nets.saved(plain, tmp_path, "plain"), threads=1)
+        outs = [m.runner.run({"input": x}, m.graph.outputs)["out"] for m in (model, same)]
+        np.testing.assert_allclose(outs[0], outs[1], rtol=1e-4, atol=1e-4)
+
+
+def test_bands_are_those_of_the_sums(tmp_path: Path) -> None:
+    weight = planted()[:4]
+    result = model_with(weight, tmp_path).run("filters")
+    for kernel, low, middle in zip(weight, result.arrays["low"], result.arrays["middle"], strict=True):
+        below, above = (filters.high_share(kernel, cutoff, POINTS_2D) for cutoff in (1 / 6, 1 / 3))
+        assert low == pytest.approx(1 - below, abs=TWO)
+        assert middle == pytest.approx(below - above, abs=TWO)
+
+
+def first_layer(kind: str, size: int) -> NDArray[np.float32]:
+    """Sixteen filters of one kind, or half of them smooth and half rough."""
+    rng = np.random.default_rng(2)
+    rows, columns = np.mgrid[:size, :size]
+    smooth = np.exp(-((rows - size // 2) ** 2 + (columns - size // 2) ** 2) / (size / 2) ** 2)
+    found = np.stack([smooth * rng.uniform(0.8, 1.2) for _ in range(16)])[:, None].repeat(3, 1)
+    if kind in ("rough", "ends"):
+        found[:: 1 if kind == "rough" else 2] *= (-1.0) ** (rows + columns)
+    if kind == "dead":
+        found[:5] *= 1e-4
+    if kind == "loud":
+        found[0] *= 30
+    return np.asarray(found * 0.1, np.float32)
+
+
+def found_in(kind: str, size: int, stride: int, folder: Path, **card: Any) -> list[registry.Finding]:
+    nodes = [make_node("Conv", ["input", "w"], ["conv"], strides=[stride] * 2)]
+    stored = {"w": first_layer(kind, size)}
+    proto = nets.model_of(nodes, {"input": ["N", 3, 32, 32]}, ["conv"], stored)
+    model = convlens.load(nets.saved(proto, folder), threads=1, **card)
+    method = registry.methods()["filters"]
+    return list(method.findings(model.run("filters")))
+
+
+@pytest.mark.parametrize("kind", ["rough", "dead", "ends"])
+def test_the_papers_remedy_is_given_where_the_layer_is_as_coarse(kind: str, tmp_path: Path) -> None:
+    coarse = [f for f in found_in(kind, 11, 4, tmp_path) if f.level == "attention"]
+    assert coarse
+    assert all("kernels of 11 and a stride of 4, and less of it with 7 and 2" in f.text for f in coarse)
+    assert all("here they are 11 and 4." in f.text for f in coarse)
+    fine = [f for f in found_in(kind, 7, 2, tmp_path) if f.level == "attention"]
+    assert fine
+    assert not any("Zeiler" in f.text for f in fine)
+
+
+def test_a_layer_without_a_middle_is_told_of(tmp_path: Path) -> None:
+    (found,) = [f for f in found_in("ends", 7, 1, tmp_path) if "either smooth or rough" in f.text]
+    assert "mostly below 1/6 cycles per pixel: 8, up to 1/3: 0, above: 8, of 16" in found.evidence
+    assert not any("either smooth" in f.text for f in found_in("ends", 3, 1, tmp_path))
+    assert not any("either smooth" in f.text for f in found_in("smooth", 7, 1, tmp_path))
+
+
+def test_the_radius_is_that_of_the_numbers_that_go_in(tmp_path: Path) -> None:
+    """0.1 for pixels of -128 to 128 is 6.4 for numbers of -2 to 2, where the loud filter stays below it."""
+    whole = {"range": (0, 255), "mean": 128, "std": 1}
+    (bytes_,) = [f for f in found_in("loud", 7, 2, tmp_path, **whole) if "dominates" in f.text]
+    assert "for the numbers up to 128 that go in here it is 0.1, which 1 exceeds." in bytes_.text
+    (small,) = [f for f in found_in("loud", 7, 2, tmp_path, mean=0.5, std=0.25) if "dominates" in f.text]
+    assert small.text == "1 filter dominates the other filters of conv."
+    (medium,) = [f for f in found_in("loud", 7, 2, tmp_path, mean=0.5, std=0.01) if "dominates" in f.text]
+    assert "for the numbers up to 50 that go in here it is 0.26, which 1 exceeds." in medium.text
+    (unknown,) = [f for f in found_in("loud", 7, 2, tmp_path) if "dominates" in f.text]
+    assert unknown.text.endswith("fixed radius while training.")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import pi
 from typing import TYPE_CHECKING, Any
 
-from convlens.errors import LayerError, nearest
+from convlens.errors import CardError, ImageError, LayerError, nearest
 from convlens.registry import Field, Finding, Job, Method, Paper, Parameters, Step, register
 from convlens.results import Result
 
@@ -14,12 +14,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convlens.graph.graph import Node
-    from convlens.graph.layers import Layer
     from convlens.model import Model
 
 _DEAD = 0.01
 _PER = {"signal": "sample", "tokens": "token", "board": "point", "spectrogram": "cell", "volume": "voxel"}
 _LOUD = 4.0
+_PAPERS = 0.1  # the radius of the paper, for pixels of -128 to 128
+_LARGE, _FAR = (
+    9,
+    4,
+)  # kernel and stride from which on a first layer is as coarse as the one that they repaired
+_SEEN = 5  # numbers along a kernel that tell three bands of frequencies apart
+_THIRDS = (1 / 6, 1 / 3)
+_PASSED_ON = frozenset({"Cast", "DequantizeLinear", "Identity", "QuantizeLinear", "Transpose"})
 _ROUNDING = 1e-9  # one tap alone has the noise's share exactly
 
 
@@ -40,6 +47,13 @@ class Filters(Method[FiltersParameters]):
     of its energy at frequencies above 1 / (2 s) cycles per pixel, with s the layer's stride but 2 at
     least: with a stride of 2 that is what folds back into low frequencies, aliasing. A filter of
     white noise has ``1 - 1 / s^2`` of its energy there (s to the number of axes of the kernel).
+    ``low`` and ``middle`` are the shares below 1/6 and from there to 1/3 cycles per pixel; a first layer
+    that has both ends and little between was a reason for the paper to make it smaller.
+
+    Weights that the file holds as codes are read as the numbers that they stand for. The findings give
+    the paper's advice where its reason was measured: kernels of 7 instead of 11 and a stride of 2
+    instead of 4 against aliasing and dead filters, and a fixed radius of 0.1 for the RMS against filters
+    that dominate; the radius is for pixels of -128 to 128, and is scaled to what goes in here.
     """
 
     name = "filters"
@@ -53,16 +67,21 @@ class Filters(Method[FiltersParameters]):
         """Read the weights; nothing is computed by the model."""
         import numpy as np
 
+        from convlens.graph.kernels import kernels
+
         model = job.model
-        layer = _layer(model, job.parameters.layer)
-        node = model.graph.producers[layer.name]
-        weights = _filters(node, model.graph.constants[node.input(1)].astype(np.float64))
+        alias, node = _chosen(model, job.parameters.layer)
+        weights = kernels(node, model.graph)
+        assert weights is not None
         stride = max(2, *(node.attr("strides") or [1]))
         flat = weights.reshape(len(weights), -1)
         rms = np.sqrt((flat**2).mean(axis=1))
         high = high_share(weights, 1 / (2 * stride))
         median = float(np.median(rms)) or 1.0
-        colour = weights.shape[1] == 3 and model.source.image and _reads_input(model, node.input(0))
+        first = _reads_input(model, node.input(0))
+        colour = weights.shape[1] == 3 and model.source.image and first
+        low, upper = 1 - high_share(weights, _THIRDS[0]), high_share(weights, _THIRDS[1])
+        reach = _reach(model) if first else None
         rows = tuple(
             {
                 "filter": number,
@@ -70,30 +89,44 @@ class Filters(Method[FiltersParameters]):
                 "dead": bool(rms[number] < _DEAD * median),
                 "loud": bool(rms[number] > _LOUD * median),
                 "high": float(high[number]),
+                "low": float(low[number]),
+                "middle": float(1 - low[number] - upper[number]),
             }
             for number in range(len(weights))
         )
+        per = _PER.get(model.source.kind, "pixel")
         job.advance(1.0)
         return Result(
             method=self.name,
             kind=self.kind,
             main="weights",
-            arrays={"weights": weights.astype(np.float32), "rms": rms, "high": high},
+            arrays={
+                "weights": weights.astype(np.float32),
+                "rms": rms,
+                "high": high,
+                "low": low,
+                "middle": 1 - low - upper,
+            },
             units={
+                "low": f"share of energy below 1/6 cycles per {per}",
+                "middle": f"share of energy from 1/6 to 1/3 cycles per {per}",
                 "weights": "weight",
                 "rms": "weight",
-                "high": f"share of energy above 1/{2 * stride} cycles per "
-                + _PER.get(job.model.source.kind, "pixel"),
+                "high": f"share of energy above 1/{2 * stride} cycles per {per}",
             },
             rows=rows,
             hints={
-                "layer": layer.alias,
+                "layer": alias,
                 "colour": colour,
                 "channels": model.colours,
                 "shown": job.parameters.show,
                 "inputs": job.parameters.show,
                 "cutoff": 1 / (2 * stride),
-                "per": _PER.get(job.model.source.kind, "pixel"),
+                "per": per,
+                "first": first,
+                "kernel": list(weights.shape[2:]),
+                "stride": max(node.attr("strides") or [1]),
+                "reach": reach,
                 "noise": 1 - 1 / stride ** (weights.ndim - 2),
             },
         )
@@ -119,7 +152,9 @@ class Filters(Method[FiltersParameters]):
         if dead:
             share = len(dead) / count
             text = f"{len(dead)} of {count} filters of {layer} are dead ({share:.0%}), paid for and not used."
-            found.append(Finding("attention", text, f"{_list(dead)}: under 1% of the median RMS"))
+            found.append(
+                Finding("attention", text + _coarse(result), f"{_list(dead)}: under 1% of the median RMS")
+            )
         else:
             found.append(
                 Finding("good", f"No filter of {layer} is dead.", f"{count} filters compared by RMS")
@@ -127,13 +162,8 @@ class Filters(Method[FiltersParameters]):
         if loud:
             verb = "filter dominates" if len(loud) == 1 else "filters dominate"
             text = f"{len(loud)} {verb} the other filters of {layer}."
-            found.append(
-                Finding(
-                    "attention",
-                    text,
-                    f"{_list(loud)}: over 4 times the median RMS; folded batch norm can do that",
-                )
-            )
+            evidence = f"{_list(loud)}: over 4 times the median RMS; folded batch norm can do that"
+            found.append(Finding("attention", text + _radius(result), evidence))
         per = result.hints.get("per", "pixel")
         if len(rough) > 0.2 * count and per != _PER["tokens"]:  # neighbouring tokens need not be alike
             text = (
@@ -141,8 +171,66 @@ class Filters(Method[FiltersParameters]):
             )
             cutoff = f"{result.hints['cutoff']:.3g} cycles per {per}"
             evidence = f"over {noise:.0%} of their energy is above {cutoff}"
-            found.append(Finding("attention", text, evidence))
+            found.append(Finding("attention", text + _coarse(result), evidence))
+        found += _gap(result)
         return found
+
+
+def _coarse(result: Result) -> str:
+    """The paper's remedy against aliasing and dead filters, for a first layer as coarse as theirs."""
+    kernel, stride = max(result.hints["kernel"]), result.hints["stride"]
+    if not result.hints["first"] or (kernel < _LARGE and stride < _FAR):
+        return ""
+    return (
+        " Zeiler and Fergus had this with kernels of 11 and a stride of 4, and less of it with 7 and 2; "
+        f"here they are {kernel} and {stride}."
+    )
+
+
+def _radius(result: Result) -> str:
+    """The paper's remedy against filters that dominate, unless none leaves the radius that it is about."""
+    advice = " Zeiler and Fergus bring a filter back whenever its RMS leaves a fixed radius while training"
+    reach = result.hints["reach"]
+    if reach is None:
+        return f"{advice}."
+    radius = _PAPERS * 128 / reach
+    over = sum(row["rms"] > radius for row in result.rows)
+    if not over:
+        return ""
+    return (
+        f"{advice}, 0.1 for pixels up to 128; for the numbers up to {reach:.3g} that go in here it is "
+        f"{radius:.2g}, which {over} exceed{'s' if over == 1 else ''}."
+    )
+
+
+def _gap(result: Result) -> list[Finding]:
+    """A first layer of very smooth and very rough filters, with few between."""
+    if not result.hints["first"] or min(result.hints["kernel"], default=0) < _SEEN:
+        return []
+    tops = [
+        max(
+            ("low", row["low"]),
+            ("middle", row["middle"]),
+            ("high", 1 - row["low"] - row["middle"]),
+            key=lambda band: band[1],
+        )
+        for row in result.rows
+        if not row["dead"]
+    ]
+    counts = {band: sum(top[0] == band for top in tops) for band in ("low", "middle", "high")}
+    ends = min(counts["low"], counts["high"])
+    if not tops or counts["middle"] >= 0.1 * len(tops) or ends < 0.25 * len(tops):
+        return []
+    text = (
+        f"The filters of {result.hints['layer']} are either smooth or rough, with little between."
+        f"{_coarse(result)}"
+    )
+    per = result.hints["per"]
+    evidence = (
+        f"mostly below 1/6 cycles per {per}: {counts['low']}, up to 1/3: {counts['middle']}, above: "
+        f"{counts['high']}, of {len(tops)} that are not dead"
+    )
+    return [Finding("attention", text, evidence)]
 
 
 def high_share(weights: NDArray[Any], cutoff: float) -> NDArray[Any]:
@@ -167,50 +255,54 @@ def high_share(weights: NDArray[Any], cutoff: float) -> NDArray[Any]:
     return np.asarray(np.clip(share, 0.0, 1.0))
 
 
-def _filters(node: Node, weights: NDArray[Any]) -> NDArray[Any]:
-    """The weight as filters x inputs x kernel; a transposed convolution stores it inputs first."""
-    if node.op != "ConvTranspose":
-        return weights
-    import numpy as np
+def _convolutions(model: Model) -> dict[str, Node]:
+    """Every node with constant kernels by its layer's alias; by its value's name where that holds codes."""
+    from convlens import ops
+    from convlens.graph.kernels import kernels
 
-    parts = np.split(weights, int(node.attr("group", 1)))
-    return np.concatenate([part.swapaxes(0, 1) for part in parts])
-
-
-def _convolutions(model: Model) -> list[Layer]:
-    """Layers with constant kernels."""
-    found = []
-    for layer in model.layers.of_kind("conv"):
-        weight = model.graph.constant(model.graph.producers[layer.name].input(1))
-        if weight is not None and weight.ndim >= 3:
-            found.append(layer)
+    found = {}
+    for node in model.graph.nodes:
+        entry = ops.find(node)
+        if entry is None or entry.kind != "conv" or kernels(node, model.graph) is None:
+            continue
+        layer = model.layers.get(node.outputs[0])
+        found[layer.alias if layer is not None else node.outputs[0]] = node
     return found
 
 
-def _layer(model: Model, name: str | None) -> Layer:
+def _chosen(model: Model, name: str | None) -> tuple[str, Node]:
     known = _convolutions(model)
     if not known:
         raise LayerError(
             "the model has no convolution with constant weights, so there are no filters to draw"
         )
     if name is None:
-        return known[0]
-    layer = model.layers.find(name)
-    if layer not in known:
-        aliases = [other.alias for other in known]
-        hint = nearest(layer.alias, aliases) or f"; the first is {aliases[0]!r}"
-        raise LayerError(
-            f"layer {layer.alias!r} is {layer.op} and has no filters; expected a convolution{hint}"
-        )
-    return layer
+        return next(iter(known.items()))
+    layer = model.layers.get(name)
+    alias = layer.alias if layer is not None else name
+    if alias not in known:
+        found = model.layers.find(name)
+        hint = nearest(alias, list(known)) or f"; the first is {next(iter(known))!r}"
+        raise LayerError(f"layer {alias!r} is {found.op} and has no filters; expected a convolution{hint}")
+    return alias, known[alias]
 
 
 def _reads_input(model: Model, value: str) -> bool:
-    """Whether a value is the model's input, at most with its axes in another order."""
-    node = model.graph.producers.get(value)
-    return value == model.source.name or (
-        node is not None and node.op == "Transpose" and node.inputs[0] == model.source.name
-    )
+    """Whether a value is the model's input, at most in other axes, codes or another type."""
+    while (node := model.graph.producers.get(value)) is not None and node.op in _PASSED_ON:
+        value = node.input(0)
+    return value == model.source.name
+
+
+def _reach(model: Model) -> float | None:
+    """The largest magnitude that a photo's numbers have when they go in, None where that is not known."""
+    try:
+        how = model.preprocess
+    except (CardError, ImageError):
+        return None
+    count = max(len(how.mean), len(how.std))
+    pairs = [(how.mean[i % len(how.mean)], how.std[i % len(how.std)]) for i in range(count)]
+    return max(abs(end - mean) / std for end in (how.low, how.high) for mean, std in pairs)
 
 
 def _list(numbers: Sequence[int]) -> str:
