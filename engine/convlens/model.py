@@ -27,7 +27,8 @@ from convlens.runtime.runner import Runner
 from convlens.targets import Spec, Target, need_classes, resolve
 from convlens.trust.batches import Batching, batching_of
 from convlens.trust.certificate import Certificate
-from convlens.trust.making import certificate_of
+from convlens.trust.checks import Check
+from convlens.trust.making import against_file, certificate_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,6 +101,7 @@ class Model:
         self.threads = threads
         self._torch: dict[str, TorchGraph] = {}
         self._certificates: dict[int, Certificate] = {}
+        self._against_file: dict[int, tuple[Check, ...]] = {}
         self._batching: Batching | None = None
 
     def __repr__(self) -> str:
@@ -225,6 +227,16 @@ class Model:
             self._certificates[seed] = certificate_of(self, seed)
         return self._certificates[seed]
 
+    def against_file(self, seed: int = 0) -> tuple[Check, ...]:
+        """Every output of the graph that is run held against the file as it lies on disk; cached.
+
+        Raises:
+            UnsupportedError: onnxruntime does not run the graph.
+        """
+        if seed not in self._against_file:
+            self._against_file[seed] = against_file(self, seed)
+        return self._against_file[seed]
+
     def batching(self) -> Batching:
         """Whether several images may share a forward, and why not where they may not; cached.
 
@@ -263,7 +275,8 @@ class Model:
 
     def target(self, spec: Spec) -> Target:
         """A target on this model. See :mod:`convlens.targets` for what can be typed."""
-        return resolve(spec, self.graph, self.layers, self.classes)
+        classes, labels = self.classes, self.card.labels_for(self.graph)
+        return resolve(spec, self.graph, self.layers, classes, self.source, labels)
 
     def probabilities(self, images: Images, batch_size: int = 8) -> NDArray[Any]:
         """Class probabilities, N x classes, by onnxruntime.

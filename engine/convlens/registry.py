@@ -46,11 +46,15 @@ class Parameters(BaseModel):
 
 @dataclass(frozen=True)
 class Images:
-    """A batch of inputs: arrays as the model takes them, and where they come from."""
+    """A batch of inputs: arrays as the model takes them, and where they come from.
+
+    ``views`` is what the model sees of photos, and ``sizes`` the width and height of each photo as it was.
+    """
 
     array: NDArray[Any]
     names: tuple[str, ...]
     views: NDArray[Any] | None = None
+    sizes: tuple[tuple[int, int], ...] | None = None
 
     def __len__(self) -> int:
         """How many images."""
@@ -125,6 +129,7 @@ class Method(ABC, Generic[P]):
         attributes: whether its Result says where in the input the target comes from; such a Result has
             the hint ``heat`` (see :mod:`convlens.attribution.maps`) and can be judged and compared.
         preview: settings with which it is quick and coarse, for a first look.
+        together: whether it is about its images as a set, so that one more changes what is said of the others.
     """
 
     name: ClassVar[str]
@@ -139,6 +144,7 @@ class Method(ABC, Generic[P]):
     saves: ClassVar[bool] = True
     attributes: ClassVar[bool] = False
     preview: ClassVar[Mapping[str, Any]] = {}
+    together: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, job: Job[P]) -> Result:

@@ -18,6 +18,11 @@ def _status(key: str) -> int:
     return 0
 
 
+def resident() -> int:
+    """The most memory that the process has held since :class:`Meter` was made, in bytes."""
+    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
 class Meter:
     """Peak memory above what is held now, and the time that steps take."""
 

@@ -28,7 +28,7 @@ SINGLE = 1e-5
 """Of a number's own size and of one: float32, where another batch takes another path through the kernels."""
 
 METHODS = registry.methods()
-VOID = {"meta", "img", "br", "hr", "link", "input"}
+VOID = {"meta", "img", "br", "hr", "link", "input", "source"}
 
 
 class Page(HTMLParser):

@@ -38,6 +38,9 @@ DOUBLE = 1e-4
 METHODS = registry.methods()
 EACH = pytest.mark.parametrize("name", METHODS)
 EACH_OF_IMAGES = pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.images])
+EACH_BY_IMAGE = pytest.mark.parametrize(
+    "name", [name for name, m in METHODS.items() if m.images and not m.together]
+)
 EACH_OF_TARGETS = pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.target])
 SHAPE = (3, 22, 17)
 CARD: dict[str, Any] = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3], "threads": 1}
@@ -129,7 +132,7 @@ def test_no_batch_size_changes_the_result(name: str, which: str, root: Path) -> 
         alike(whole, run(model, name, images, batch_size=size), SINGLE)
 
 
-@EACH_OF_IMAGES
+@EACH_BY_IMAGE
 @pytest.mark.parametrize("which", ["fixed", "channels-last", "softmax"])
 def test_images_do_not_meet(name: str, which: str, root: Path) -> None:
     """The result of a batch is that of its images one by one."""
@@ -279,7 +282,8 @@ def test_the_result_says_what_it_is_and_how_it_was_made(name: str, model: Model)
         assert result.views.shape == (2, *SHAPE[1:], 3)
         for key, array in result.arrays.items():
             assert key in result.shared or len(array) == 2, key
-        assert {row["image"] for row in result.rows} <= set(result.images)
+        rows = [row for row in result.rows if "image" in row or not method.together]
+        assert {row["image"] for row in rows} <= set(result.images)
         assert len(result.hints.get("each", result.images)) == 2
     else:
         assert result.images == ()
@@ -344,13 +348,14 @@ def test_pictures_say_what_they_show(name: str, model: Model) -> None:
         assert result.rows
         return
     assert result.pictures
+    of_all = METHODS[name].together or result.hints.get("over") == "images"
     for picture in result.pictures:
         assert picture.caption
         assert len(picture.alt) > 20
         assert picture.image.mode == "RGB"
         assert picture.scale is None or picture.scale.low < picture.scale.high
-        assert (picture.index is None) == (not METHODS[name].images)
-    if METHODS[name].images:
+        assert (picture.index is None) == (not METHODS[name].images or of_all)
+    if METHODS[name].images and not of_all:
         assert {picture.index for picture in result.pictures} == {0, 1}
 
 
@@ -415,7 +420,7 @@ def test_listing_the_methods_imports_no_executor() -> None:
 
 def test_every_file_of_the_package_registers_a_method_of_its_name() -> None:
     folder = Path(registry.__file__).parent / "methods"
-    files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    files = {path.stem.replace("_", "-") for path in folder.glob("*.py") if path.stem != "__init__"}
     here = {
         name for name, method in METHODS.items() if type(method).__module__.startswith("convlens.methods.")
     }

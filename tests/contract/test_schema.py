@@ -9,6 +9,7 @@ import pytest
 
 from convlens import registry
 from convlens.cli.app import run
+from convlens.cli.methods import command_for
 
 METHODS = registry.methods()
 
@@ -34,3 +35,9 @@ def test_the_command_prints_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["methods"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == list(METHODS)
+
+
+@pytest.mark.parametrize("method", registry.methods().values(), ids=lambda method: method.name)
+def test_no_parameter_takes_the_name_of_an_option(method: registry.Method[Any]) -> None:
+    names = [text for option in command_for(method).params for text in option.opts]
+    assert len(names) == len(set(names))

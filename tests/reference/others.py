@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -275,6 +275,11 @@ def reader() -> onnx.ModelProto:
 
 UNIT = {"mean": [0.5], "std": [0.25]}
 NO_CLASSES = {"predict": "predict ranks classes, but the model has no class scores"}
+NO_TOKENS = {
+    "invariance": "a sequence of tokens has no numbers between two tokens",
+    "score-cam": "the numbers of tokens cannot be dimmed",
+}
+CAMS = ("grad-cam", "grad-cam-plus-plus", "layer-cam", "score-cam", "eigen-cam", "guided-grad-cam")
 ALL_BYTES = {"range": [0, 255]}
 
 OTHERS: dict[str, Other] = {
@@ -284,8 +289,8 @@ OTHERS: dict[str, Other] = {
     "electrodes": Other(electrodes, (1, 120, 2), "signal", "N1TC"),
     "signal, channels last": Other(channels_last_signal, (90, 3), "signal", "NTC"),
     "spectrogram": Other(spectrogram, (1, 24, 60), "spectrogram", "NCHW"),
-    "tokens": Other(tokens, (12,), "tokens", "NT", integers=(1, 30)),
-    "one-hot tokens": Other(one_hot_tokens, (9,), "tokens", "NT", integers=(1, 20)),
+    "tokens": Other(tokens, (12,), "tokens", "NT", integers=(1, 30), refused=NO_TOKENS),
+    "one-hot tokens": Other(one_hot_tokens, (9,), "tokens", "NT", integers=(1, 20), refused=NO_TOKENS),
     "video": Other(video, (3, 6, 10, 12), "video", "NCTHW"),
     "video, time first": Other(lambda: video("NTCHW"), (6, 3, 10, 12), "video", "NTCHW"),
     "video, channels last": Other(lambda: video("NTHWC"), (6, 10, 12, 3), "video", "NTHWC"),
@@ -303,6 +308,10 @@ OTHERS: dict[str, Other] = {
         refused={
             "filters": "the model has no convolution with constant weights",
             "channels": "the model has no layer whose units have a place in the image",
+            "spikes": "the model has no layer whose units have a place in the image",
+            "deconvnet": "the model has no layer whose units have a place in the image",
+            **dict.fromkeys(CAMS, "the model has no layer whose units have a place in the input"),
+            "invariance": "a vector of features has no places",
         },
     ),
     "planes": Other(planes, (7, 18, 26), "image", "NCHW"),
@@ -311,7 +320,7 @@ OTHERS: dict[str, Other] = {
     ),
     "bytes": Other(bytes_photo, (14, 16, 3), "photo", "NHWC", settings=ALL_BYTES, integers=(0, 256)),
     "segmenter": Other(
-        segmenter, (3, 16, 20), "photo", "NCHW", target="masks[0,1].max", refused=NO_CLASSES, settings=UNIT
+        segmenter, (3, 16, 20), "photo", "NCHW", target="1@peak", refused=NO_CLASSES, settings=UNIT
     ),
     "detector": Other(
         detector, (3, 16, 20), "photo", "NCHW", target="boxes[0,:,4].max", refused=NO_CLASSES, settings=UNIT
@@ -322,8 +331,13 @@ OTHERS: dict[str, Other] = {
         "photo",
         "NCHW",
         target="conv1:2",
-        refused=NO_CLASSES,
+        refused={**NO_CLASSES, **dict.fromkeys(CAMS, "no layer between the input and channel 2 of conv1")},
         settings={"channels": "GRAY", **UNIT},
     ),
+}
+OTHERS |= {
+    name: replace(other, refused={"spikes": "a background is needed, and none comes along", **other.refused})
+    for name, other in OTHERS.items()
+    if other.kind != "photo"
 }
 """Every model by what it is. A method that is not named in ``refused`` runs on it."""

@@ -144,6 +144,13 @@ def test_text_stays_text() -> None:
     assert html.count("-0.250") == 1
 
 
+def test_warnings_stand_above_their_section_once() -> None:
+    found = result("hologram", how={"warnings": ["it may be noise", NASTY]})
+    html = page(record(), [entry(found), entry(found, "01-planted")], images())
+    assert html.count('<p class="verdict attention">it may be noise</p>') == 1
+    assert "<script" not in html
+
+
 def test_a_finding_about_all_photos_leads_somewhere() -> None:
     finding = Finding("note", "All alike.", "seen", None)
     said = {"level": finding.level, "text": finding.text, "evidence": finding.evidence, "image": None}

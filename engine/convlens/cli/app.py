@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from convlens import __version__
+from convlens.cli.attribute import attribute_command
 from convlens.cli.card import card_command
 from convlens.cli.importing import import_command
 from convlens.cli.jobs import (
@@ -83,7 +84,7 @@ def cli() -> None:
     """
 
 
-for job in (audit_command, card_command, import_command, layers_command, verify_command):
+for job in (attribute_command, audit_command, card_command, import_command, layers_command, verify_command):
     cli.add_command(arranged(job))
 cli.add_command(methods_command)
 cli.add_command(models_group)

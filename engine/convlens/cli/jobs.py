@@ -12,6 +12,7 @@ from convlens.cli.show import print_json, print_table, progress, warn_of_weights
 from convlens.errors import FAILED
 
 if TYPE_CHECKING:
+    from convlens.graph.layers import ReceptiveField
     from convlens.model import Model
 
 
@@ -23,7 +24,9 @@ def layers_command(as_json: bool, **options: Any) -> int:
 
     Columns: alias (what you type elsewhere), operator, kind, shape, parameters, multiply-accumulates for
     one input, and per spatial axis the receptive field's size, stride and offset in input pixels. A
-    receptive field of 'all' covers the whole input. --size counts the cost of models that take any size.
+    receptive field of 'all' covers the whole input; one with ~ is near there: it moves by some pixels with
+    the size of the input, or a step of quantisation that all pixels set has a say in it. --size counts the
+    cost of models that take any size.
 
     --json gives one object: input (how it is understood and why), changes (done to the graph on reading),
     bound (inputs bound to constants), batch (fixed: how many images a forward takes, null for any number;
@@ -48,7 +51,7 @@ def layers_command(as_json: bool, **options: Any) -> int:
                 "shape": shape_text(layer.shape),
                 "parameters": f"{layer.parameters:,}" if layer.parameters else "",
                 "MACs": "?" if layer.macs is None else f"{layer.macs:,}" if layer.macs else "",
-                "field": "" if field is None else _axes(["all" if s is None else s for s in field.size]),
+                "field": "" if field is None else _seen(field),
                 "stride": _axes(field.stride) if field is not None and None not in field.size else "",
                 "offset": _axes(field.offset) if field is not None and None not in field.size else "",
             }
@@ -65,6 +68,11 @@ def layers_command(as_json: bool, **options: Any) -> int:
         click.echo(f"done to the graph on reading: {'; '.join(model.graph.changes)}")
     warn_of_weights(model)
     return 0
+
+
+def _seen(field: ReceptiveField) -> str:
+    """The size of a receptive field for people."""
+    return ("" if field.exact else "~") + _axes(["all" if s is None else s for s in field.size])
 
 
 def _contents(model: Model) -> dict[str, Any]:

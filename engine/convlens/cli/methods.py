@@ -43,8 +43,9 @@ def command_for(method: Method[Any]) -> click.Command:
         command = click.option(
             "-t",
             "--target",
-            help="class (281, 'tiger cat'), layer:channel, layer:channel@row,column, layer, or a selector "
-            "like output[0,4,:].max; the predicted class of each image by default",
+            help="class (281, 'tiger cat'), layer:channel, layer:channel@row,column, layer, a selector like "
+            "output[0,4,:].max, output=class, or a place in input pixels: class@segment, class@row,column, "
+            "@row,column; the predicted class of each image by default",
         )(command)
     if method.images:
         command = click.argument("images", nargs=-1, required=True)(command)
@@ -116,6 +117,8 @@ def _run(method: Method[Any], options: dict[str, Any]) -> int:
     warn_of_weights(model)
     with progress(method.name) as advance:
         result = model.run(method.name, batch, target, progress=advance, **options)
+    for warning in result.how["warnings"]:
+        click.echo(f"convlens: warning: {warning}", err=True)
     written = result.save(output) if output is not None else []
     if as_json:
         skipped = [{"image": str(path), "reason": reason} for path, reason in unread]

@@ -16,6 +16,9 @@ KINDS = {
     "sprites": "convlens.pictures.sprites",
     "kernels": "convlens.pictures.kernels",
     "crops": "convlens.pictures.crops",
+    "montage": "convlens.pictures.montage",
+    "curves": "convlens.pictures.curves",
+    "judged": "convlens.pictures.judged",
     "ranking": None,
 }
 """The module that draws each kind; None where the table of rows says it all."""
@@ -28,10 +31,10 @@ def draw(result: Result) -> Iterator[Picture]:
 
     Names differ also where capitals do not count, and fit into a file name.
     """
-    module = KINDS.get(result.kind)
-    if module is not None:
-        taken: set[str] = set()
-        for picture in import_module(module).draw(result):
+    taken: set[str] = set()
+    for part in _parts(result):
+        module = KINDS.get(part.kind)
+        for picture in import_module(module).draw(part) if module is not None else ():
             name = picture.name[:_LONGEST]
             count = 2
             while name.lower() in taken:
@@ -39,3 +42,17 @@ def draw(result: Result) -> Iterator[Picture]:
                 count += 1
             taken.add(name.lower())
             yield replace(picture, name=name)
+
+
+def _parts(result: Result) -> Iterator[Result]:
+    """The Result itself, or what its hint ``parts`` makes of it, where it needs several kinds of pictures.
+
+    Each part is a mapping with ``kind`` and, where they are others, ``main`` and ``hints``.
+    """
+    for part in result.hints.get("parts", ({},)):
+        yield replace(
+            result,
+            kind=part.get("kind", result.kind),
+            main=part.get("main", result.main),
+            hints={**result.hints, **part.get("hints", {})},
+        )

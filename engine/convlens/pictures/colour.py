@@ -13,6 +13,12 @@ MAPS = {"signed": "vik", "strength": "lipari", "activation": "lipari"}
 PALE = {"pale signed": True, "pale": False}
 """Scales that are near white at zero, so that ink can be read on them, and whether they are signed."""
 
+LABELS: tuple[tuple[int, int, int], ...] = (
+    (244, 244, 247), (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167),
+    (230, 159, 0), (86, 180, 233), (240, 228, 66), (70, 70, 78),
+)  # fmt: skip
+"""Colours of labels: of the input's own, of seven others (Okabe & Ito 2008), of all the rest."""
+
 _PAPER = 248.0
 _HUE = 0.81  # where in vik the ends of a pale scale lie: clear, and light enough for ink
 
@@ -70,8 +76,11 @@ def paint(values: NDArray[Any], scale: Scale) -> NDArray[np.uint8]:
         scale.high - scale.low
     )
     index = np.clip(np.rint(share * 255), 0, 255).astype(np.uint8)
-    colours = pale(PALE[scale.colours]) if scale.colours in PALE else table(MAPS[scale.colours])
-    painted = colours[index]
+    if scale.colours == "labels":
+        painted = np.array(LABELS, dtype=np.uint8)[np.rint(share * (len(LABELS) - 1)).astype(np.intp)]
+    else:
+        colours = pale(PALE[scale.colours]) if scale.colours in PALE else table(MAPS[scale.colours])
+        painted = colours[index]
     painted[~finite] = 128
     return np.asarray(painted, dtype=np.uint8)
 

@@ -1,9 +1,10 @@
 """Kind ``map``: numbers over the input, on their own, as colours, or laid over the photo.
 
-``hints["draw"]`` lists what is drawn: ``array``, ``style`` (``map``, ``colour`` or ``overlay``),
-``reduction`` (``max``, ``mean`` or ``signed``, only for arrays with channels) and ``label``.
-``hints["each"]`` gives each image's ``title`` and, for overlays, ``marks``: boxes to draw. With the hint
-``input`` the numbers are drawn over what went in (see :mod:`convlens.pictures.scenes`).
+``hints["draw"]`` lists what is drawn: ``array``, ``style`` (``map``, ``colour``, ``overlay``, or ``labels``,
+see :mod:`convlens.pictures.labels`), ``reduction`` (``max``, ``mean`` or ``signed``, only for arrays with
+channels), ``label``, a ``name`` for the file where two have one style, and ``marks`` (False: no boxes).
+``hints["each"]`` gives each image's ``title``, other ``titles`` by array, and ``marks``: boxes to draw. With
+the hint ``input`` the numbers are drawn over what went in (see :mod:`convlens.pictures.scenes`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from convlens.pictures.colour import Scale, as_colour, paint, positive, symmetric
+from convlens.pictures.labels import label_picture
 from convlens.pictures.layout import channels_last, photo
 from convlens.pictures.picture import Picture, enlarge, slug
 from convlens.pictures.scenes import WIDE, reduced, scene
@@ -31,15 +33,25 @@ def draw(result: Result) -> Iterator[Picture]:
     """What the Result's hints ask for, image by image."""
     for index, name in enumerate(result.images):
         for entry in result.hints["draw"]:
-            yield _one(result, index, name, entry)
+            one = label_picture if entry["style"] == "labels" else _one
+            yield one(result, index, name, entry)
+
+
+def _own(result: Result, index: int, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Captions and boxes of one picture of an image: an array can have its own title, and no boxes."""
+    own: Mapping[str, Any] = result.hints["each"][index]
+    title = own.get("titles", {}).get(entry["array"])
+    if title is not None:
+        own = {**own, "title": title, "short": title}
+    return own if entry.get("marks", True) else {**own, "marks": ()}
 
 
 def _one(result: Result, index: int, name: str, entry: Mapping[str, Any]) -> Picture:
     values = result.arrays[entry["array"]][index].astype(np.float64)
     layout, colours = result.hints.get("layout", "NCHW"), result.hints.get("channels", "RGB")
-    own = result.hints["each"][index]
+    own = _own(result, index, entry)
     title = own["title"]
-    stem = slug(f"{name.rsplit('.', 1)[0]}-{entry['style']}")
+    stem = slug(f"{name.rsplit('.', 1)[0]}-{entry.get('name', entry['style'])}")
     if entry["style"] == "colour":
         pixels = as_colour(channels_last(values, layout, colours))
         if pixels.shape[2] == 1:
@@ -58,6 +70,7 @@ def _one(result: Result, index: int, name: str, entry: Mapping[str, Any]) -> Pic
     if entry.get("bound"):
         scale = Scale(-entry["bound"], entry["bound"], label, "signed")
     if entry["style"] == "overlay" and result.views is not None:
+        scale = scale if signed else scale.pale()  # its strongest end must not pass for a bright photo
         image = overlay(flat, scale, result.views[index])
         _mark(image, own.get("marks", ()))
     else:
@@ -68,12 +81,12 @@ def _one(result: Result, index: int, name: str, entry: Mapping[str, Any]) -> Pic
 
 def _over_input(result: Result, index: int, name: str, entry: Mapping[str, Any]) -> Picture:
     """The same over an input that is no photo, drawn as what it is."""
-    info, own = result.hints["input"], result.hints["each"][index]
+    info, own = result.hints["input"], _own(result, index, entry)
     how, label, title = entry.get("reduction"), entry["label"], own["title"]
     values = reduced(result.arrays[entry["array"]][index].astype(np.float64), info, how)
     scale = (symmetric(values, label) if how in (None, "signed") else positive(values, label)).pale()
     image = scene(info, values, result.arrays["input"][index], scale, own)
-    stem = slug(f"{name.rsplit('.', 1)[0]}-{entry['style']}")
+    stem = slug(f"{name.rsplit('.', 1)[0]}-{entry.get('name', entry['style'])}")
     alt = f"{title} for {name}: {_extremes(values, scale, info['axes'])}"
     wide = info["kind"] in WIDE
     return Picture(stem, image, f"{title}, {name}", alt, scale, index, own.get("short", ""), wide)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -16,6 +17,10 @@ from convlens.pictures.colour import Scale, paint
 _MARGIN = 10
 _LONGEST = 2048  # pixels of the longer side to which small pictures are enlarged
 _INK = (34, 34, 40)
+_KEY_LINE = 17
+
+Key: TypeAlias = "tuple[tuple[int, int, int], str]"
+"""A colour and what it stands for."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,10 @@ class Picture:
         scale: colour scale with unit, None where the colours are the photo's own.
         short: what it is, where the method and the image are said already.
         wide: whether it needs the width of a page.
-        index: which image of the Result it belongs to, None where it is about the model.
+        index: which image of the Result it belongs to, None where it is about the model or all images.
+        density: its pixels per pixel of a page; above 1 for drawings of lines and letters.
+        narrow: draws the same laid out for a phone, where its letters would become too small.
+        key: what single colours stand for, where they are no scale.
     """
 
     name: str
@@ -41,21 +49,32 @@ class Picture:
     index: int | None = None
     short: str = ""
     wide: bool = False
+    density: int = 1
+    narrow: Callable[[], Image.Image] | None = None
+    key: tuple[Key, ...] = ()
 
     def composed(self) -> Image.Image:
         """The picture with its caption above and its legend below, for a file that stands alone."""
-        width = max(self.image.width, 280)
-        lines = _lines(self.caption, 13, width)
-        top = _MARGIN + 17 * len(lines) + 4
+        width, size = max(self.image.width, 280), 13 * self.density
+        lines = _lines(self.caption, size, width)
+        top = _MARGIN + (size + 4) * len(lines) + 4
         label = _lines(self.scale.label, 12, width) if self.scale is not None else []
         bottom = 44 + 16 * max(1, len(label)) if self.scale is not None else _MARGIN
+        keys = [(colour, _lines(text, 12, width - 22)) for colour, text in self.key]
+        bottom += sum(_KEY_LINE * len(texts) for _, texts in keys) + 8 * bool(keys)
         sheet = Image.new("RGB", (width + 2 * _MARGIN, top + self.image.height + bottom), "white")
         pen = ImageDraw.Draw(sheet)
         for row, line in enumerate(lines):
-            pen.text((_MARGIN, _MARGIN + 17 * row), line, fill=_INK, font=font(13))
+            pen.text((_MARGIN, _MARGIN + (size + 4) * row), line, fill=_INK, font=font(size))
         sheet.paste(self.image, (_MARGIN, top))
         if self.scale is not None:
             _legend(sheet, pen, self.scale, label, top + self.image.height + 8, width)
+        y = top + self.image.height + 8
+        for colour, texts in keys:
+            pen.rectangle((_MARGIN, y + 2, _MARGIN + 14, y + 13), fill=colour, outline=(150, 150, 158))
+            for text in texts:
+                pen.text((_MARGIN + 22, y), text, fill=_INK, font=font(12))
+                y += _KEY_LINE
         return sheet
 
 

@@ -171,10 +171,16 @@ def grey_of(values: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def blended(grey: NDArray[Any], values: NDArray[Any], scale: Scale) -> NDArray[np.uint8]:
-    """Colours over a grey picture: the stronger the number, the less of the picture shows."""
+    """Colours over a grey picture: the stronger the number, the less of the picture shows.
+
+    Labels cover it alike, all but the first.
+    """
     bound = max(abs(scale.low), abs(scale.high))
     share = np.clip(np.where(np.isfinite(values), np.abs(values), 0.0) / bound, 0, 1)[..., None]
     base = (110 + 0.5 * grey)[..., None]
+    if scale.colours == "labels":
+        share = np.where(values > 0, 0.7, 0.0)[..., None]
+        return np.asarray(np.rint(base * (1 - share) + paint(values, scale) * share), dtype=np.uint8)
     ends = np.where(np.isfinite(values), np.where(values < 0, -bound, bound), np.nan)
     mixed = base * (1 - 0.9 * share) + paint(ends, scale) * (0.9 * share)
     return np.asarray(np.clip(np.rint(mixed), 0, 255), dtype=np.uint8)

@@ -75,13 +75,17 @@ def bars(scene: Scene) -> Image.Image:
     zero = front + (width // 2 if signed else 0)
     bound = max(abs(scene.scale.low), abs(scene.scale.high))
     reach = width // 2 - 4 if signed else width
-    colours = paint(np.where(np.isfinite(values), np.sign(values), 0) * bound, scene.scale)
+    labels = scene.scale.colours == "labels"  # colours alone, all of one length
+    ends = values if labels else np.where(np.isfinite(values), np.sign(values), 0) * bound
+    colours = paint(ends, scene.scale)
     for place, index in enumerate(order):
         y = head + place * row
         pen.text((0, y), names[place], fill=INK, font=font(11))
         long = float(np.clip(values[index] / bound, -1, 1)) * reach if np.isfinite(values[index]) else 0.0
+        long = float(reach) if labels else long
         a, b = sorted((zero, zero + long))
         pen.rectangle((a, y + 2, b, y + row - 4), fill=tuple(int(v) for v in colours[index]))
-        pen.text((front + width + 6, y), number(float(values[index])), fill=QUIET, font=font(11))
+        if not labels:
+            pen.text((front + width + 6, y), number(float(values[index])), fill=QUIET, font=font(11))
     pen.line((zero, head, zero, head + row * len(order)), fill=QUIET)
     return image

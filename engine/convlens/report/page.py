@@ -36,6 +36,12 @@ class Section:
         return [(title if len(said) > 1 else "", text) for text, title in reversed(said.items())]
 
     @property
+    def warnings(self) -> list[str]:
+        """What is doubtful about its steps, each text once."""
+        said = [text for entry in self.entries for text in entry.result.how.get("warnings", ())]
+        return list(dict.fromkeys(said))
+
+    @property
     def beside(self) -> bool:
         """Whether its steps are small pictures to be compared, which must not be torn apart."""
         maps = all(entry.result.kind == "map" for entry in self.entries)
@@ -44,8 +50,14 @@ class Section:
 
     @property
     def per_image(self) -> bool:
-        """Whether the section goes photo by photo."""
-        return any(entry.result.images for entry in self.entries)
+        """Whether the section goes photo by photo; not where its pictures are of all of them."""
+        return any(entry.result.images and not _of_all(entry) for entry in self.entries)
+
+
+def _of_all(entry: Entry) -> bool:
+    """Whether a step has pictures and each is of all images together."""
+    pictures = entry.result.pictures
+    return bool(pictures) and all(picture.index is None for picture in pictures)
 
 
 def page(record: Mapping[str, Any], entries: Sequence[Entry], images: Images) -> str:
@@ -83,11 +95,12 @@ def sections(entries: Sequence[Entry]) -> list[Section]:
     return [Section(t, tuple(e for e in entries if e.step.section == t)) for t in titles]
 
 
-def embed(picture: Picture | Image.Image) -> str:
-    """A picture as a data address, without loss where that is small."""
+def embed(picture: Picture | Image.Image, lossless: bool = False) -> str:
+    """A picture as a data address, without loss where that is small or letters would suffer."""
     image = picture.image if isinstance(picture, Picture) else picture
+    exact = lossless or (isinstance(picture, Picture) and picture.density > 1)
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", lossless=image.width * image.height <= 65536, quality=88)
+    image.save(buffer, "WEBP", lossless=exact or image.width * image.height <= 65536, quality=88)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -62,7 +62,8 @@ class Window:
         ends = [int(first[i]) for (first, _), i in zip(spans, cell, strict=True)]
         stops = [start + size for start, (_, size) in zip(ends, spans, strict=True)]
         score = float(seen[cell])
-        where = f"rows {ends[0]} to {stops[0] - 1}, columns {ends[1]} to {stops[1] - 1}"
+        near = "" if self.field.exact else "about "
+        where = f"{near}rows {ends[0]} to {stops[0] - 1}, columns {ends[1]} to {stops[1] - 1}"
         at_row = [int(i) for i in cell]
         at_row.insert(dense.channel - 1, self.index)
         flat = np.ravel_multi_index(at_row, values[dense.value].shape[1:])
