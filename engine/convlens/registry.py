@@ -129,7 +129,7 @@ class Method(ABC, Generic[P]):
         attributes: whether its Result says where in the input the target comes from; such a Result has
             the hint ``heat`` (see :mod:`convlens.attribution.maps`) and can be judged and compared.
         preview: settings with which it is quick and coarse, for a first look.
-        together: whether it is about its images as a set, so that one more changes what is said of the others.
+        together: whether it is about its images as a set, so that one more changes what is said of all.
     """
 
     name: ClassVar[str]

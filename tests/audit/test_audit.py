@@ -479,7 +479,7 @@ def test_uncertified_on_demand_the_report_says_so(
 # Parts and batches
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.images])
+@pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.images and not m.together])
 def test_groups_merge_into_the_whole(name: str, load: Callable[[], Model], photos: list[Path]) -> None:
     model = load()
     images = model.images(photos)

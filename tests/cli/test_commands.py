@@ -22,6 +22,7 @@ from convlens.cli.app import cli, run
 from convlens.errors import FAILED, FINDING, FINE, MODEL, USAGE
 from convlens.model import Model
 from convlens.pictures import KINDS
+from convlens.results import Result
 from convlens.trust.certificate import Certificate, Check
 
 METHODS = registry.methods()
@@ -110,6 +111,11 @@ def imported(code: str) -> set[str]:
 
 def typed(name: str, model: Path, photos: Sequence[Path]) -> list[str | Path]:
     return [name, model, *(photos if METHODS[name].images else ())]
+
+
+def few(name: str, photos: Sequence[Path]) -> Sequence[Path]:
+    """One photo, and two for what compares them."""
+    return photos[: 2 if name in METHODS and METHODS[name].together else 1]
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -280,7 +286,8 @@ def test_a_method_writes_its_files(name: str, shell: Shell, model: Path, photos:
     pictures = {file for file in written if file.endswith(".png")}
     assert len(written) == len(pictures) + 2
     assert bool(pictures) == (name in DRAWN)
-    if METHODS[name].images and pictures:
+    drawn = {picture.index for picture in Result.load("out", name).pictures}
+    if drawn - {None}:
         for photo in photos:
             assert any(photo.stem in picture for picture in pictures)
     assert said.out.endswith(f"\n{len(written)} files in out\n")
@@ -309,7 +316,7 @@ def test_a_method_prints_json(name: str, shell: Shell, model: Path, photos: list
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_folder_by_default(name: str, shell: Shell, model: Path, photos: list[Path]) -> None:
-    assert shell(*typed(name, model, photos[:1])).code == FINE
+    assert shell(*typed(name, model, few(name, photos))).code == FINE
     assert [path.name for path in Path().iterdir()] == ([f"convlens-{name}"] if METHODS[name].saves else [])
 
 
@@ -322,7 +329,7 @@ def test_a_folder_with_something_in_it_stays_as_it_is(
     (folder / "diary.txt").write_text("day one")
     (folder / "results" / "thesis.npz").write_bytes(b"years of work")
     before = content(folder)
-    words = typed(name, model, photos[:1]) if name in METHODS else [name, model, photos[0]]
+    words = typed(name, model, few(name, photos)) if name in METHODS else [name, model, photos[0]]
     assert "not empty" in shell.refused(USAGE, *words, "-o", folder)
     assert content(folder) == before
     assert shell(*words, "-o", folder, "--overwrite").code == FINE
@@ -341,7 +348,7 @@ def test_a_file_is_no_folder(
 ) -> None:
     path = tmp_path / "taken"
     path.write_text("something")
-    words = typed(name, model, photos[:1]) if name in METHODS else [name, model, photos[0]]
+    words = typed(name, model, few(name, photos)) if name in METHODS else [name, model, photos[0]]
     assert "is a file" in shell.refused(USAGE, *words, "-o", path, "--overwrite")
     assert path.read_text() == "something"
 
@@ -493,9 +500,9 @@ def test_a_picture_that_cannot_be_read_among_others(
     with np.load(f"out/{name}.npz") as found, np.load(f"alone/{name}.npz") as wanted:
         for key in wanted.files:
             np.testing.assert_array_equal(found[key], wanted[key])
-    record = shell(name, model, bad, photos[0], "--json")
+    record = shell(name, model, bad, *few(name, photos), "--json")
     assert record.code == FAILED
-    assert record.json["images"] == [photos[0].name]
+    assert record.json["images"] == [photo.name for photo in few(name, photos)]
     assert [Path(entry["image"]).name for entry in record.json["skipped"]] == ["bad.png"]
 
 
@@ -591,14 +598,14 @@ def test_an_uncertified_model_runs_only_on_demand(
     name: str, shell: Shell, model: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Model, "certificate", failed)
-    said = shell.refused(MODEL, *typed(name, model, photos[:1]), "-o", "out")
+    said = shell.refused(MODEL, *typed(name, model, few(name, photos)), "-o", "out")
     assert "disagree from value 'edges' (Relu)" in said
     assert "--allow-uncertified" in said
     assert list(Path().iterdir()) == []
-    run_all_the_same = shell(*typed(name, model, photos[:1]), "-o", "out", "--allow-uncertified")
+    run_all_the_same = shell(*typed(name, model, few(name, photos)), "-o", "out", "--allow-uncertified")
     assert run_all_the_same.code == FINE
     assert "uncertified" in run_all_the_same.out
-    record = shell(*typed(name, model, photos[:1]), "--json", "--allow-uncertified").json
+    record = shell(*typed(name, model, few(name, photos)), "--json", "--allow-uncertified").json
     assert record["how"]["certificate"]["passed"] is False
     assert record["how"]["allow_uncertified"] is True
 

@@ -35,10 +35,10 @@ def test_an_audit_says_what_it_lacks_where_there_are_no_classes(
     path, out = saved(tiny.network(features=True), tmp_path), str(tmp_path / "out")
     assert run(["audit", path, str(photo), "-o", out, *UNIT]) == FINE
     said = capsys.readouterr().out
-    assert "no class scores, so occlusion and saliency are not in this report" in said
+    assert "no class scores, so this report does not say where" in said
     target = said.split("--target ")[1].split(")")[0].strip("'")
     assert run(["saliency", path, str(photo), "--target", target, "-o", str(tmp_path / "map"), *UNIT]) == FINE
-    assert "occlusion and saliency are not in this report" in (tmp_path / "out/index.html").read_text()
+    assert "no class scores, so this report does not say where" in (tmp_path / "out/index.html").read_text()
 
 
 def test_weights_that_are_no_numbers_are_said_by_every_command(

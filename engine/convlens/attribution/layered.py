@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from convlens.errors import LayerError, TargetError
-from convlens.graph.layers import shape_text
 from convlens.registry import Field, Finding, Parameters
 
 if TYPE_CHECKING:
@@ -46,6 +45,8 @@ def layer_for(model: Model, target: Target, name: str | None) -> Layer:
         LayerError: the layer keeps no place, or none does.
         TargetError: the target does not lie behind the layer.
     """
+    from convlens.graph.layers import shape_text
+
     needed = set(target.needs(model.graph.outputs))
     before = model.graph.ancestors(needed) - needed
     usable = [layer for layer in model.layers if layer.name in before and keeps_place(model, layer)]
@@ -106,6 +107,8 @@ def _nearest(model: Model, layer: Layer, usable: Sequence[Layer]) -> str:
     places = {each.name: place for place, each in enumerate(model.layers)}
     if not usable:
         return ""
+    from convlens.graph.layers import shape_text
+
     at = places[layer.name]
     best = min(usable, key=lambda each: (abs(places[each.name] - at), -places[each.name]))
     return f"; the nearest that does is {best.alias!r} ({shape_text(best.shape)})"
@@ -120,7 +123,7 @@ def told(result: Result) -> list[Finding]:
         text = f"The map is made at {layer}, an early layer: behind it units keep no place of their own."
         found.append(Finding("note", text, f"it is layer {place} of {count}"))
     for index, row in enumerate(result.rows):
-        if not row["largest"] <= 0:  # NaN is not empty
+        if row["largest"] is None or not row["largest"] <= 0:  # what is no number is not empty
             continue
         flat = row["smallest"] == 0 == row["largest"]
         why = "the target does not move with it" if flat else "every cell speaks against the target"

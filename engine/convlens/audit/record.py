@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from convlens import cache, registry
+from convlens import cache
 from convlens.audit.verdicts import doubts
 from convlens.graph import bind
 from convlens.graph.layers import total_macs
@@ -107,12 +107,10 @@ def _of_weights(model: Model) -> list[dict[str, Any]]:
 
 
 def _left_out(model: Model, entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Which methods are missing for want of a target, and what one could be, as a finding on the model."""
-    done = {entry.method.name for entry in entries}
-    missing = [m.name for m in registry.methods().values() if m.target and m.name not in done]
-    if model.classes is not None or not missing:
+    """What is missing for want of a target, and what one could be, as a finding on the model."""
+    if model.classes is not None or any(entry.method.attributes for entry in entries):
         return []
-    text = f"The model has no class scores, so {' and '.join(missing)} are not in this report."
+    text = "The model has no class scores, so this report does not say where in the input they come from."
     target = shlex.quote(suggestions(model.layers, model.graph.outputs, 1)[0])
-    evidence = f"as a command they explain any other target, e.g. --target {target}"
+    evidence = f"as a command every map explains any other target, e.g. --target {target}"
     return [{**asdict(Finding("note", text, evidence)), "method": None, "step": "model"}]

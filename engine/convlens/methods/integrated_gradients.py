@@ -141,8 +141,8 @@ class IntegratedGradients(Method[IntegratedGradientsParameters]):
         found = []
         for index, row in enumerate(result.rows):
             error = row["completeness error"]
-            if error is not None and error <= _TOLD:
-                continue
+            if None in (row["score"], row["from"]) or (error is not None and error <= _TOLD):
+                continue  # scores that are no numbers are told by others
             rise = row["score"] - row["from"]
             part = "more than it is" if error is None else format(error, ".1%")
             text = f"{row['image']}: the shares of the integrated gradients miss the score's rise by {part}."
