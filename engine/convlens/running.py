@@ -44,7 +44,7 @@ def run(
     if len(model.graph.inputs) > 1:
         raise UnsupportedError(bind.advice([value.name for value in model.graph.inputs], model.source.name))
     batch = model.images(images) if technique.images and images is not None else _no_images()
-    goal = _goal(model, technique, target, batch, batch_size)
+    goal = settle(model, technique, target, batch, batch_size)
     certificate = model.certificate()
     if not certificate.passed and not allow_uncertified:
         raise UncertifiedError(
@@ -63,9 +63,15 @@ def run(
     return replace(result, how={**how, **result.how, "warnings": warnings})
 
 
-def _goal(
+def settle(
     model: Model, technique: registry.Method[Any], spec: Spec, batch: Images, batch_size: int
 ) -> Target | None:
+    """What a method explains on each image of a batch, None where it takes no target.
+
+    Raises:
+        TargetError: there is no such target, or it has no gradient and the method needs one.
+        UsageError: the method takes none.
+    """
     if technique.classes:
         lead = f"{technique.name} ranks classes, but"
         need_classes(model.classes, model.layers, lead, model.graph.outputs)

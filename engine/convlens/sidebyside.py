@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convlens.attribution.judging import attributing, refusal
+from convlens.attribution.faithful.judged import attributing, refusal
+from convlens.attribution.faithful.settings import settings_of
+from convlens.attribution.faithful.verdicts import Judge
 from convlens.attribution.maps import heat
-from convlens.attribution.settings import settings_of
-from convlens.attribution.verdicts import Judge
 from convlens.errors import ConvLensError, ParameterError, UncertifiedError
 from convlens.registry import Images, Method, method
 from convlens.results import Result, plain, write
-from convlens.running import _goal
+from convlens.running import settle
 
 if TYPE_CHECKING:
     from convlens.inputs import Inputs
@@ -46,7 +46,7 @@ class SideBySide:
         images: names of the images.
         results: the Result of each method that ran, by label.
         refused: why the others did not, by label.
-        verdicts: of each that was judged, see :class:`convlens.attribution.verdicts.Judge`.
+        verdicts: of each that was judged, see :class:`convlens.attribution.faithful.verdicts.Judge`.
         views: what the model saw, of photos.
     """
 
@@ -223,7 +223,7 @@ def side_by_side(
     if not certificate.passed and not allow_uncertified:
         raise UncertifiedError(f"{certificate.words()} --allow-uncertified runs them all the same")
     free = next((way.method for way in chosen if not way.method.gradients), chosen[0].method)
-    goal = _goal(model, free, target, batch, batch_size)
+    goal = settle(model, free, target, batch, batch_size)
     assert goal is not None
     judge = Judge(model, batch, goal, batch_size=batch_size, seed=seed, steps=14, random=5, insertion=True)
     results: dict[str, Result] = {}

@@ -11,14 +11,14 @@ from onnx.helper import make_node
 
 import convlens
 from convlens import registry
-from convlens.attribution.deletion import area, curves, cuts
-from convlens.attribution.judgement import verdict_of
+from convlens.attribution.faithful.deletion import area, curves, cuts
+from convlens.attribution.faithful.ordering import Scheme, advantage, at_random
+from convlens.attribution.faithful.randomising import depths, randomised, weighted_layers
+from convlens.attribution.faithful.report import verdict_of
+from convlens.attribution.faithful.similarity import ranks, spearman, ssim
+from convlens.attribution.faithful.verdict import order_outcome, random_outcome
 from convlens.attribution.maps import Signal, input_map
-from convlens.attribution.ordering import Scheme, advantage, at_random
-from convlens.attribution.parts import parts_of
-from convlens.attribution.randomising import depths, randomised, weighted_layers
-from convlens.attribution.similarity import ranks, spearman, ssim
-from convlens.attribution.verdict import order_outcome, random_outcome
+from convlens.attribution.masking.parts import parts_of
 from convlens.errors import ParameterError, UnsupportedError
 from convlens.model import Model
 from convlens.registry import Job, Method, Paper, Parameters

@@ -241,7 +241,7 @@ def test_the_audit_has_a_verdict_beside_each_map(audited: Outcome) -> None:
 
 def test_verdicts_are_made_once(audited: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
     """A finished verdict is taken from disk when the audit goes on."""
-    from convlens.attribution.verdicts import Judge
+    from convlens.attribution.faithful.verdicts import Judge
     from convlens.audit.folder import noted
 
     folder = audited.report.parent / "results"

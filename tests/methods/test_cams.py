@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 import convlens
-from convlens.attribution import cams
-from convlens.attribution.layered import layer_for
+from convlens.attribution.layerwise import cams
+from convlens.attribution.layerwise.layered import layer_for
 from convlens.errors import LayerError, ParameterError, TargetError, UnsupportedError
 from reference import cams as paper
 from reference import deconvnet, nets

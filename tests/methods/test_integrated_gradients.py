@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import convlens
 from convlens import registry
-from convlens.attribution import path
+from convlens.attribution.slopes import path
 from convlens.model import Model
 from reference import averaged, nets
 from reference.others import OTHERS

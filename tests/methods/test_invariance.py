@@ -12,7 +12,7 @@ from onnx import helper
 from PIL import Image
 
 import convlens
-from convlens.attribution.moves import stretched, stretching, turned
+from convlens.attribution.moving.geometry import stretched, stretching, turned
 from convlens.errors import LayerError, ParameterError, UsageError
 from convlens.model import Model
 from reference import deconvnet, invariance, nets, occlusion, plainly

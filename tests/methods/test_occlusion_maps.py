@@ -15,7 +15,7 @@ from torch import nn
 
 import convlens
 from convlens import registry
-from convlens.attribution.labels import label_areas
+from convlens.attribution.masking.labels import label_areas
 from convlens.cards import Card
 from convlens.classes import Classes
 from convlens.errors import LayerError

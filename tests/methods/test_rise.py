@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import convlens
 from convlens import registry
 from convlens.attribution.convergence import agreement, relative_error
-from convlens.attribution.masks import BLOCK, masks_for
+from convlens.attribution.masking.masks import BLOCK, masks_for
 from convlens.errors import ParameterError
 from convlens.model import Model
 from graph.nets import refused
@@ -129,7 +129,7 @@ def test_until_stops_at_the_same_mask_whatever_the_batch(size: int, tmp_path: Pa
 
 
 def test_no_more_masks_at_once_than_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from convlens.attribution import masks as module
+    from convlens.attribution.masking import masks as module
 
     made: list[int] = []
     enlarged = module.Masks._enlarged
@@ -161,7 +161,7 @@ def test_tokens_are_hidden_one_by_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("which", ["waveform", "volume", "video, time first", "board", "bytes"])
 def test_masks_lie_over_the_axes_of_the_input(which: str, tmp_path: Path) -> None:
     """What the model gets for one mask: image and fill mixed by one share in all channels."""
-    from convlens.attribution.masks import seen_through
+    from convlens.attribution.masking.masks import seen_through
 
     model, other = given(which, tmp_path)
     x = other.arrays(1)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import convlens
 from convlens import registry
-from convlens.attribution.coalitions import BLOCK, Coalitions
+from convlens.attribution.masking.coalitions import BLOCK, Coalitions
 from convlens.errors import ParameterError
 from convlens.model import Model
 from graph.nets import refused

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import convlens
-from convlens.attribution import moderated
+from convlens.attribution.sets import moderated
 from convlens.errors import CardError, LayerError, UsageError
 from reference import deconvnet, nets, spikes
 from reference.others import OTHERS

@@ -15,7 +15,7 @@ from convlens.results import Result
 class Entry:
     """One step of the audit, done.
 
-    ``verdict`` is what :meth:`convlens.attribution.verdicts.Judge.verdict` says of its maps, None where
+    ``verdict`` is what :class:`convlens.attribution.faithful.verdicts.Judge` says of its maps, None where
     they were not judged.
     """
 

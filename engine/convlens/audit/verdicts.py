@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convlens.attribution.faithful.verdicts import Judge
 from convlens.attribution.maps import heat
-from convlens.attribution.verdicts import Judge
 from convlens.audit.folder import noted
 from convlens.errors import ConvLensError
 from convlens.registry import Finding
-from convlens.running import _goal
+from convlens.running import settle
 
 if TYPE_CHECKING:
     from convlens.audit.entry import Entry
@@ -42,7 +42,7 @@ def with_verdicts(
         def make(entry: Entry = entry) -> Mapping[str, Any]:
             nonlocal judge
             if judge is None:
-                goal = _goal(model, first, None, images, batch_size)
+                goal = settle(model, first, None, images, batch_size)
                 assert goal is not None
                 judge = Judge(model, images, goal, batch_size=batch_size, seed=seed)
             try:

@@ -55,7 +55,7 @@ class Channels(Method[ChannelsParameters]):
         """One forward for the values, then one backward for each of the chosen units."""
         import numpy as np
 
-        from convlens.attribution import units as chosen
+        from convlens.attribution.layerwise import units as chosen
         from convlens.explained import explained_at
         from convlens.instrument.gradients import unit_gradients
         from convlens.pictures.colour import number

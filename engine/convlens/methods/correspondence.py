@@ -13,7 +13,7 @@ from convlens.results import Result
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convlens.attribution.regions import Part, Window
+    from convlens.attribution.sets.regions import Part, Window
     from convlens.graph.layers import Layer
 
 _LITTLE = 0.01  # of the length of the features: a change that says nothing of the part
@@ -74,9 +74,9 @@ class Correspondence(Method[CorrespondenceParameters]):
         """All images once as they are, then all with each part covered, and with each random place."""
         import numpy as np
 
-        from convlens.attribution.depths import chosen_layers
+        from convlens.attribution.layerwise.depths import chosen_layers
         from convlens.attribution.reading import whole
-        from convlens.attribution.regions import parts_of
+        from convlens.attribution.sets.regions import parts_of
         from convlens.hiding import default_fill, filling
 
         model, images, given = job.model, job.images, job.parameters

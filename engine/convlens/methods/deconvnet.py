@@ -15,7 +15,7 @@ from convlens.shown import UNITS, given_arrays, given_units, shown, words_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convlens.attribution.units import Peaks
+    from convlens.attribution.layerwise.units import Peaks
     from convlens.graph.layers import Layer
     from convlens.model import Model
 
@@ -90,7 +90,7 @@ class Deconvnet(Method[DeconvnetParameters]):
         """One forward an image for the activations, then one backward a unit."""
         import numpy as np
 
-        from convlens.attribution.units import layer_peaks, placed_layer, seen, unit_rows
+        from convlens.attribution.layerwise.units import layer_peaks, placed_layer, seen, unit_rows
         from convlens.explained import explained_at
         from convlens.instrument.gradients import unit_gradients
         from convlens.instrument.unpooling import last_stands
@@ -220,7 +220,7 @@ def _units(
     """The strongest units of each channel over all images, channels x units, from the strongest on."""
     import numpy as np
 
-    from convlens.attribution.units import layer_values, several_peaks
+    from convlens.attribution.layerwise.units import layer_values, several_peaks
 
     settings, count = job.parameters, len(job.images)
     each = settings.per_image or -(-settings.units // count)

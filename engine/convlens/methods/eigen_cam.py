@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from convlens.attribution.layered import LayeredParameters, layer_for, told
+from convlens.attribution.layerwise.layered import LayeredParameters, layer_for, told
 from convlens.registry import Finding, Job, Method, Paper, register
 from convlens.results import Result
 
@@ -35,7 +35,7 @@ class EigenCam(Method[LayeredParameters]):
         """One forward on onnxruntime, one singular value decomposition an image."""
         import numpy as np
 
-        from convlens.attribution import cams
+        from convlens.attribution.layerwise import cams
 
         assert job.target is not None
         model, array = job.model, job.images.array

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from convlens.attribution.settings import Boxes, Settings
+from convlens.attribution.faithful.settings import Boxes, Settings
 from convlens.hiding import Fill, Lengths
 from convlens.registry import Field, Finding, Job, Method, Paper, Parameters, register
 from convlens.results import Result
@@ -14,8 +14,8 @@ from convlens.results import Result
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convlens.attribution.judging import Judged
-    from convlens.attribution.sanity import Sanity
+    from convlens.attribution.faithful.judged import Judged
+    from convlens.attribution.faithful.sanity import Sanity
 
 _CURVES = ("deletion", "insertion", "flipping")
 
@@ -100,7 +100,7 @@ class Faithfulness(Method[FaithfulnessParameters]):
         """The map once, then copies of the images and of the network."""
         import numpy as np
 
-        from convlens.attribution.judging import judged
+        from convlens.attribution.faithful.judged import judged
         from convlens.ops.quantcodes import straight_through
 
         given = job.parameters
@@ -114,7 +114,7 @@ class Faithfulness(Method[FaithfulnessParameters]):
         arrays: dict[str, NDArray[Any]] = {"heat": maps.astype(np.float32)}
         arrays |= _ordered(job, maps, shares.next(2))
         if samples:
-            from convlens.attribution.sensitivity import sensitivity
+            from convlens.attribution.faithful.sensitivity import sensitivity
 
             arrays["sensitivity"] = sensitivity(method, maps, given.noise, samples, shares.next(samples))
         boxes = _pointed(job, maps)
@@ -132,8 +132,8 @@ class Faithfulness(Method[FaithfulnessParameters]):
 
     def findings(self, result: Result) -> Sequence[Finding]:
         """The verdict on the map, over all images."""
-        from convlens.attribution.judgement import verdict_of
-        from convlens.attribution.verdict import order_words, random_words
+        from convlens.attribution.faithful.report import verdict_of
+        from convlens.attribution.faithful.verdict import order_words, random_words
 
         told = verdict_of(result)
         levels = {"better": "good", "same": "attention", "worse": "attention", "unknown": "note"}
@@ -165,9 +165,9 @@ def _ordered(
     """The three curves of each image, and what is under them."""
     import numpy as np
 
-    from convlens.attribution.judging import extent_of, hidden
-    from convlens.attribution.ordering import Scheme, at_random
-    from convlens.attribution.parts import parts_of
+    from convlens.attribution.faithful.judged import extent_of, hidden
+    from convlens.attribution.faithful.ordering import Scheme, at_random
+    from convlens.attribution.masking.parts import parts_of
 
     assert job.target is not None
     given, model = job.parameters, job.model
@@ -201,8 +201,8 @@ def _ordered(
 
 
 def _pointed(job: Job[FaithfulnessParameters], maps: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    from convlens.attribution.judging import extent_of
-    from convlens.attribution.pointing import hits, windows
+    from convlens.attribution.faithful.judged import extent_of
+    from convlens.attribution.faithful.pointing import hits, windows
 
     if job.parameters.box is None:
         return {}
@@ -213,7 +213,7 @@ def _pointed(job: Job[FaithfulnessParameters], maps: NDArray[Any]) -> dict[str, 
 
 
 def _checked(judged: Judged, maps: NDArray[Any], stages: int, shares: _Shares) -> dict[str, Sanity]:
-    from convlens.attribution.sanity import cascading, independent
+    from convlens.attribution.faithful.sanity import cascading, independent
 
     return {
         "cascade": cascading(judged, maps, stages, shares.next(stages)),
@@ -228,7 +228,7 @@ def _row(
     index: int,
 ) -> dict[str, Any]:
     """What the table says of one image."""
-    from convlens.attribution.verdict import order_outcome, random_outcome
+    from convlens.attribution.faithful.verdict import order_outcome, random_outcome
 
     assert job.target is not None
     row: dict[str, Any] = {"image": job.images.names[index], "target": job.target.words(index)}
@@ -260,8 +260,8 @@ def _result(
     sanity: Mapping[str, Sanity],
     further: Mapping[str, Any],
 ) -> Result:
-    from convlens.attribution.judgement import hints_of, how_of, units_of
-    from convlens.attribution.judging import hidden
+    from convlens.attribution.faithful.judged import hidden
+    from convlens.attribution.faithful.report import hints_of, how_of, units_of
     from convlens.shown import given_arrays, given_units
 
     assert job.target is not None

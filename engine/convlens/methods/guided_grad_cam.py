@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from convlens.attribution.layered import LayeredParameters, layer_for, made_at, told
+from convlens.attribution.layerwise.layered import LayeredParameters, layer_for, made_at, told
 from convlens.registry import Finding, Job, Method, Paper, register
 from convlens.results import Result
 
@@ -33,7 +33,7 @@ class GuidedGradCam(Method[LayeredParameters]):
         """Two forwards, one backward as far as the layer and one to the input."""
         import numpy as np
 
-        from convlens.attribution import cams
+        from convlens.attribution.layerwise import cams
         from convlens.attribution.maps import Signal, input_map
         from convlens.instrument.gradients import input_gradient
 

@@ -79,8 +79,8 @@ class IntegratedGradients(Method[IntegratedGradientsParameters]):
         import numpy as np
 
         from convlens.attribution.maps import Signal, input_map
-        from convlens.attribution.path import integral
-        from convlens.attribution.sampled import real_points
+        from convlens.attribution.slopes.path import integral
+        from convlens.attribution.slopes.sampled import real_points
         from convlens.hiding import default_fill, filling, steps
 
         model, array, settings = job.model, job.images.array, job.parameters

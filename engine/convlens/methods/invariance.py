@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from convlens.attribution.moved import MovedParameters
+from convlens.attribution.moving.settings import MovedParameters
 from convlens.registry import Field, Finding, Job, Method, Paper, Step, register
 from convlens.results import Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convlens.attribution.movements import Change
+    from convlens.attribution.moving.ways import Change
     from convlens.graph.layers import Layer
     from convlens.model import Model
 
@@ -58,8 +58,8 @@ class Invariance(Method[InvarianceParameters]):
         """Every position of every image, made and run a batch at a time."""
         import numpy as np
 
-        from convlens.attribution.depths import chosen_layers
-        from convlens.attribution.movements import batches, border, changes
+        from convlens.attribution.layerwise.depths import chosen_layers
+        from convlens.attribution.moving.ways import batches, border, changes
         from convlens.attribution.reading import reading, whole
 
         assert job.target is not None
@@ -113,7 +113,7 @@ class Invariance(Method[InvarianceParameters]):
     ) -> Result:
         import numpy as np
 
-        from convlens.attribution.steadiness import panels, row
+        from convlens.attribution.moving.steadiness import panels, row
         from convlens.hiding import default_fill
 
         assert job.target is not None
@@ -177,6 +177,6 @@ class Invariance(Method[InvarianceParameters]):
 
     def findings(self, result: Result) -> Sequence[Finding]:
         """What small movements do to the first layer and the top, and how far the decision holds."""
-        from convlens.attribution.steadiness import findings
+        from convlens.attribution.moving.steadiness import findings
 
         return list(findings(result))

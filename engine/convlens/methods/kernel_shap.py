@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convlens.attribution.convergence import UNTIL
-from convlens.attribution.partition import CUT, Cut
+from convlens.attribution.masking.partition import CUT, Cut
 from convlens.errors import ParameterError
 from convlens.hiding import Fill, default_fill, filling
 from convlens.registry import Field, Finding, Job, Method, Paper, Parameters, register
@@ -15,7 +15,7 @@ from convlens.results import Result
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convlens.attribution.parts import Parts
+    from convlens.attribution.masking.parts import Parts
 
 _FEWEST = 128  # drawn coalitions before an estimate of the error is believed
 _AGAIN = 1.15  # the error is estimated anew when there are so many times as many
@@ -70,7 +70,7 @@ class KernelShap(Method[KernelShapParameters]):
         import numpy as np
 
         from convlens.attribution.maps import spatial_map
-        from convlens.attribution.partition import partition
+        from convlens.attribution.masking.partition import partition
         from convlens.attribution.reading import reading
 
         assert job.target is not None
@@ -110,10 +110,10 @@ def _one(job: Job[KernelShapParameters], index: int, parts: Parts, fill: NDArray
     """The arrays and the row of one image."""
     import numpy as np
 
-    from convlens.attribution.coalitions import Coalitions, shapley
-    from convlens.attribution.partition import answers
+    from convlens.attribution.masking.coalitions import Coalitions, shapley
+    from convlens.attribution.masking.partition import answers
+    from convlens.attribution.masking.regression import NormalSums, settled
     from convlens.attribution.reading import reading, whole
-    from convlens.attribution.regression import NormalSums, settled
 
     assert job.target is not None
     count, until, total = parts.count, job.parameters.until, len(job.images)

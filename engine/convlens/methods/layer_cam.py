@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from convlens.attribution.layered import LayeredParameters, layer_for, told
+from convlens.attribution.layerwise.layered import LayeredParameters, layer_for, told
 from convlens.registry import Finding, Job, Method, Paper, register
 from convlens.results import Result
 
@@ -32,7 +32,7 @@ class LayerCam(Method[LayeredParameters]):
 
     def run(self, job: Job[LayeredParameters]) -> Result:
         """One forward, and one backward as far as the layer."""
-        from convlens.attribution import cams
+        from convlens.attribution.layerwise import cams
 
         assert job.target is not None
         layer = layer_for(job.model, job.target, job.parameters.layer)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convlens.attribution.convergence import UNTIL
-from convlens.attribution.partition import CUT, Cut
+from convlens.attribution.masking.partition import CUT, Cut
 from convlens.errors import ParameterError
 from convlens.hiding import Fill, default_fill, filling
 from convlens.registry import Field, Finding, Job, Method, Paper, Parameters, register
@@ -15,7 +15,7 @@ from convlens.results import Result
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convlens.attribution.parts import Parts
+    from convlens.attribution.masking.parts import Parts
 
 _FEWEST = 128  # samples before an estimate of the error is believed
 _AGAIN = 1.15  # the error is estimated anew when there are so many times as many
@@ -75,7 +75,7 @@ class Lime(Method[LimeParameters]):
         import numpy as np
 
         from convlens.attribution.maps import spatial_map
-        from convlens.attribution.partition import partition
+        from convlens.attribution.masking.partition import partition
         from convlens.attribution.reading import reading
 
         assert job.target is not None
@@ -121,7 +121,7 @@ def _draws(count: int, samples: int, seed: int) -> Iterator[NDArray[Any]]:
     """Which parts are kept, in blocks; the first sample keeps all of them."""
     import numpy as np
 
-    from convlens.attribution.coalitions import BLOCK
+    from convlens.attribution.masking.coalitions import BLOCK
 
     for start in range(0, samples, BLOCK):
         keep = np.random.default_rng([seed, start // BLOCK]).random((BLOCK, count)) < 0.5
@@ -134,9 +134,9 @@ def _one(job: Job[LimeParameters], index: int, parts: Parts, fill: NDArray[Any])
     """The arrays and the row of one image."""
     import numpy as np
 
-    from convlens.attribution.partition import answers
+    from convlens.attribution.masking.partition import answers
+    from convlens.attribution.masking.regression import GROUPS, NormalSums, settled, solved
     from convlens.attribution.reading import reading, whole
-    from convlens.attribution.regression import GROUPS, NormalSums, settled, solved
 
     assert job.target is not None
     own, count, total = job.parameters, parts.count, len(job.images)

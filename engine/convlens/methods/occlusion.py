@@ -14,7 +14,7 @@ from convlens.shown import UNITS, given_arrays, given_units, shown, words_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convlens.attribution.feature_maps import FeatureMaps
+    from convlens.attribution.layerwise.feature_maps import FeatureMaps
     from convlens.model import Model
 
 _COMMON = 0.1  # share of the positions from which on another label is worth a line
@@ -77,8 +77,8 @@ class Occlusion(Method[OcclusionParameters]):
         """Every position of every image, in batches of masked copies made while the model runs."""
         import numpy as np
 
-        from convlens.attribution.feature_maps import feature_maps
-        from convlens.attribution.places import extremes
+        from convlens.attribution.layerwise.feature_maps import feature_maps
+        from convlens.attribution.masking.places import extremes
         from convlens.attribution.reading import reading
         from convlens.runtime.patches import positions
 
@@ -162,7 +162,7 @@ class Occlusion(Method[OcclusionParameters]):
 
     def findings(self, result: Result) -> Sequence[Finding]:
         """Where the target hangs on, where it is disturbed, and what else the answer would be."""
-        from convlens.attribution.places import place_text
+        from convlens.attribution.masking.places import place_text
 
         found = []
         extent = result.arrays["drop"].shape[1:]
@@ -287,8 +287,8 @@ def _each(
     stride: str,
 ) -> list[dict[str, Any]]:
     """Captions, boxes and legends of each image's pictures."""
-    from convlens.attribution.labels import label_areas
-    from convlens.attribution.places import marks
+    from convlens.attribution.masking.labels import label_areas
+    from convlens.attribution.masking.places import marks
 
     assert job.target is not None
     unit, classes = UNITS.get(job.model.source.kind, "pixels"), job.model.classes

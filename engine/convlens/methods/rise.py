@@ -13,7 +13,7 @@ from convlens.results import Result
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convlens.attribution.masks import Masks
+    from convlens.attribution.masking.masks import Masks
 
 _FEWEST = 128  # masks before an estimate of the error is believed
 
@@ -70,7 +70,7 @@ class Rise(Method[RiseParameters]):
         import numpy as np
 
         from convlens.attribution.maps import spatial_map
-        from convlens.attribution.masks import masks_for
+        from convlens.attribution.masking.masks import masks_for
         from convlens.attribution.reading import reading
 
         assert job.target is not None
@@ -117,9 +117,9 @@ def _one(job: Job[RiseParameters], index: int, masks: Masks, fill: NDArray[Any])
     """The arrays and the row of one image."""
     import numpy as np
 
-    from convlens.attribution.masks import BLOCK, seen_through
+    from convlens.attribution.masking.masks import BLOCK, seen_through
+    from convlens.attribution.masking.sums import MaskSums
     from convlens.attribution.reading import reading, whole
-    from convlens.attribution.sums import MaskSums
 
     assert job.target is not None
     model, array, own = job.model, job.images.array, job.parameters

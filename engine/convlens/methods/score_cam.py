@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from convlens.attribution.layered import LayeredParameters, layer_for, told
+from convlens.attribution.layerwise.layered import LayeredParameters, layer_for, told
 from convlens.errors import UnsupportedError
 from convlens.registry import Field, Finding, Job, Method, Paper, register
 from convlens.results import Result
@@ -59,7 +59,7 @@ class ScoreCam(Method[ScoreCamParameters]):
         """One forward a channel, in batches of dimmed inputs made while the model runs."""
         import numpy as np
 
-        from convlens.attribution import cams
+        from convlens.attribution.layerwise import cams
         from convlens.attribution.reading import reading, scores, whole
 
         assert job.target is not None
@@ -128,7 +128,7 @@ def _dimmed(
     """Feeds for the runner: the image times each chosen channel laid over it, from 0 to 1."""
     import numpy as np
 
-    from convlens.attribution import cams
+    from convlens.attribution.layerwise import cams
     from convlens.runtime.patches import as_input
 
     source = job.model.source

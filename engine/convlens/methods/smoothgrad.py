@@ -74,7 +74,7 @@ class SmoothGrad(Method[SmoothGradParameters]):
         import numpy as np
 
         from convlens.attribution.maps import Signal, input_map
-        from convlens.attribution.sampled import gradients_at, real_points
+        from convlens.attribution.slopes.sampled import gradients_at, real_points
 
         settings = job.parameters
         x = real_points(job, job.images.array)

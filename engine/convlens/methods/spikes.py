@@ -73,8 +73,8 @@ class Spikes(Method[SpikesParameters]):
         """One forward an image and background input, then one backward for each channel that is shown."""
         import numpy as np
 
-        from convlens.attribution import units as chosen
-        from convlens.attribution.background import background, mean_of
+        from convlens.attribution.layerwise import units as chosen
+        from convlens.attribution.sets.background import background, mean_of
         from convlens.explained import explained_at
         from convlens.instrument.gradients import unit_gradients
 
@@ -150,7 +150,7 @@ class Spikes(Method[SpikesParameters]):
 
     def plan(self, model: Model) -> Sequence[Step]:
         """Once, at the layer that is chosen by default, where the photos that come along can go in."""
-        from convlens.attribution.background import FEWEST
+        from convlens.attribution.sets.background import FEWEST
 
         others = len(catalogue.photos()) - 1  # an image that is one of them is left out
         if not model.source.image or not model.layers.placed() or others < FEWEST:
@@ -189,7 +189,7 @@ def _tested(job: Job[SpikesParameters], others: Any, mean: NDArray[Any]) -> dict
     """Each image, or all of them as one sample, against the background."""
     import numpy as np
 
-    from convlens.attribution.moderated import reference
+    from convlens.attribution.sets.moderated import reference
 
     array, names, given = job.images.array, job.images.names, job.parameters
     keys = ("z", "spike", "threshold", "background", "spread")

@@ -155,7 +155,7 @@ def _array(graph: Graph, name: str) -> NDArray[Any]:
 
 def _computed(graph: Graph) -> set[str]:
     """What layers with weights compute, behind which an addition is their bias."""
-    found = set()
+    found: set[str] = set()
     for node in graph.nodes:
         entry = ops.find(node)
         if entry is not None and entry.kind in ("conv", "dense"):

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convlens.attribution.faithful.sanity import middle_of
+from convlens.attribution.faithful.verdict import order_outcome, random_outcome
 from convlens.attribution.reading import reading
-from convlens.attribution.sanity import middle_of
-from convlens.attribution.verdict import order_outcome, random_outcome
 from convlens.inputs import NOUNS
 from convlens.shown import shown, words_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convlens.attribution.judging import Judged
-    from convlens.attribution.sanity import Sanity
+    from convlens.attribution.faithful.judged import Judged
+    from convlens.attribution.faithful.sanity import Sanity
     from convlens.registry import Job
     from convlens.results import Result
 

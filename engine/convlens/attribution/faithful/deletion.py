@@ -12,7 +12,7 @@ from convlens.attribution.reading import reading
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convlens.attribution.parts import Parts
+    from convlens.attribution.masking.parts import Parts
     from convlens.model import Model
     from convlens.targets import Target
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convlens.attribution.judging import extent_of, hidden, judged, refusal
-from convlens.attribution.ordering import Orders, Scheme
-from convlens.attribution.parts import parts_of
-from convlens.attribution.randomising import randomised, weighted_layers
+from convlens.attribution.faithful.judged import extent_of, hidden, judged, refusal
+from convlens.attribution.faithful.ordering import Orders, Scheme
+from convlens.attribution.faithful.randomising import randomised, weighted_layers
+from convlens.attribution.faithful.sanity import likeness
+from convlens.attribution.faithful.verdict import order_outcome, order_words, random_outcome, random_words
+from convlens.attribution.masking.parts import parts_of
 from convlens.attribution.reading import reading
-from convlens.attribution.sanity import likeness
-from convlens.attribution.verdict import order_outcome, order_words, random_outcome, random_words
 from convlens.errors import ConvLensError
 from convlens.inputs import NOUNS
 from convlens.registry import Images, Job, Parameters

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convlens.attribution.moved import TRANSFORMS, MovedParameters
-from convlens.attribution.moves import stretched, stretching, turned
+from convlens.attribution.moving.geometry import stretched, stretching, turned
+from convlens.attribution.moving.settings import TRANSFORMS, MovedParameters
 from convlens.errors import ParameterError, UsageError
 from convlens.hiding import default_fill, filling
 from convlens.runtime.patches import as_input

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convlens.attribution.regression import GROUPS
+from convlens.attribution.masking.regression import GROUPS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,7 +124,7 @@ def shapley(matrix: NDArray[np.float64], right: NDArray[np.float64], total: floa
         right: the weighted sum of rows times what is fitted.
         total: the target of the whole input less that of the empty one.
     """
-    from convlens.attribution.regression import solved
+    from convlens.attribution.masking.regression import solved
 
     if len(right) == 1:
         return np.array([total])

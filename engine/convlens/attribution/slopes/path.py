@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from convlens.attribution.sampled import Sample, gradients_at
+from convlens.attribution.slopes.sampled import Sample, gradients_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,7 +78,7 @@ def integral(
     Args:
         job: what was asked for.
         rule: what rectifiers do to the signal on its way back.
-        baseline: where each way begins, as :func:`~convlens.attribution.sampled.real_points` gives it.
+        baseline: where each way begins, as :func:`~convlens.attribution.slopes.sampled.real_points` gives it.
         points: where it ends.
         quadrature: a rule that :func:`even` knows, or ``adaptive``.
         steps: places of an even rule (the ends come on top where it has them not); of ``adaptive`` the most.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import numpy as np
 from pydantic import BeforeValidator, TypeAdapter
 
-from convlens.attribution.parts import Parts
+from convlens.attribution.masking.parts import Parts
 from convlens.errors import ParameterError
 from convlens.hiding import Lengths, sizes_text
 
@@ -135,7 +135,7 @@ def answers(
     Yields:
         One number a copy, block by block.
     """
-    from convlens.attribution.masks import seen_through
+    from convlens.attribution.masking.masks import seen_through
 
     model, image = job.model, job.images.array[index]
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convlens.attribution.judging import refusal
-from convlens.attribution.randomising import apart, cascade, depths, weighted_layers
-from convlens.attribution.similarity import spearman, ssim
+from convlens.attribution.faithful.judged import refusal
+from convlens.attribution.faithful.randomising import apart, cascade, depths, weighted_layers
+from convlens.attribution.faithful.similarity import spearman, ssim
 from convlens.errors import ConvLensError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convlens.altered import Altered
-    from convlens.attribution.judging import Judged
-    from convlens.attribution.randomising import Weighted
+    from convlens.attribution.faithful.judged import Judged
+    from convlens.attribution.faithful.randomising import Weighted
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convlens.attribution.deletion import area, curves, cuts
+from convlens.attribution.faithful.deletion import area, curves, cuts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convlens.attribution.parts import Parts
+    from convlens.attribution.masking.parts import Parts
     from convlens.model import Model
     from convlens.targets import Target
 
@@ -94,7 +94,7 @@ def at_random(image: NDArray[Any], kind: str, axes: Sequence[int], seed: int) ->
     low = image.min(axis=over, keepdims=True).astype(np.float64)
     high = image.max(axis=over, keepdims=True).astype(np.float64)
     drawn = low + (high - low) * rng.uniform(size=image.shape)
-    return (drawn if image.dtype.kind == "f" else np.rint(drawn)).astype(image.dtype)
+    return np.asarray(drawn if image.dtype.kind == "f" else np.rint(drawn), dtype=image.dtype)
 
 
 def advantage(own: NDArray[Any], random: NDArray[Any]) -> float:

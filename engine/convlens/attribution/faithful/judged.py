@@ -10,7 +10,7 @@ import numpy as np
 
 from convlens import registry
 from convlens.attribution.maps import heat
-from convlens.attribution.parts import parts_of
+from convlens.attribution.masking.parts import parts_of
 from convlens.errors import ConvLensError, ParameterError
 from convlens.hiding import default_fill, filling
 from convlens.registry import Images, Job

@@ -13,7 +13,7 @@ from convlens.registry import Finding
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convlens.attribution.movements import Change
+    from convlens.attribution.moving.ways import Change
     from convlens.graph.layers import Layer
     from convlens.results import Result
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from convlens.attribution.layered import made_at
+from convlens.attribution.layerwise.layered import made_at
 from convlens.attribution.maps import spatial_map
 from convlens.errors import LayerError, ParameterError
 from convlens.graph.layers import shape_text
@@ -15,7 +15,7 @@ from convlens.graph.layers import shape_text
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convlens.attribution.layered import LayeredParameters
+    from convlens.attribution.layerwise.layered import LayeredParameters
     from convlens.graph.layers import Layer
     from convlens.graph.source import Source
     from convlens.registry import Job

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from convlens.attribution.ordering import advantage
+from convlens.attribution.faithful.ordering import advantage
 
 CLEAR = 2.0
 """Standard deviations of random orders from which on a map is better, or worse, than a random order."""

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convlens.attribution.judging import Judged
+    from convlens.attribution.faithful.judged import Judged
 
 
 def sensitivity(

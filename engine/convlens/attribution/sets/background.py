@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convlens import catalogue
-from convlens.attribution.units import layer_values
+from convlens.attribution.layerwise.units import layer_values
 from convlens.errors import CardError, UsageError
 from convlens.files import taken
 from convlens.images import expand

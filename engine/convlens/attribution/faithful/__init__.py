@@ -1,0 +1,1 @@
+"""Whether a map is true: orders, noise, random weights, and the verdict in words."""

@@ -1,0 +1,1 @@
+"""Maps and units of a layer: which layer, what its channels weigh, where its units lie."""

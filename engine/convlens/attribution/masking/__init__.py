@@ -1,0 +1,1 @@
+"""Parts of an input that are hidden or kept, and what is estimated from doing so."""

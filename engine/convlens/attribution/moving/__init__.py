@@ -1,0 +1,1 @@
+"""Inputs shifted, scaled and turned, and what that does to features and decisions."""

@@ -1,0 +1,1 @@
+"""Images as a set: a background to hold one against, and parts marked in several."""

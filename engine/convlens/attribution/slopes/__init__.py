@@ -1,0 +1,1 @@
+"""Gradients at many points: along a way, or around an input."""
