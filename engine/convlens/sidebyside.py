@@ -272,7 +272,7 @@ def _said(order: str, random: str) -> str:
     """Two words for the table; what speaks against a map is marked."""
     words = {
         "better": "beats random",
-        "same": "! no better than random",
+        "same": "! not clearly better than random",
         "worse": "! worse than random",
         "unknown": "order not measurable",
     }[order]

@@ -17,7 +17,7 @@ _FOOT = (
     "Each map is in its own scale. Red and blue: red speaks for the target, blue against it; one colour "
     "alone, or dark to bright: a magnitude. Where it lies over the photo, the photo shows where it is weak."
 )
-_DOUBT = "(!) no better than a random order, or hardly changed by random weights."
+_DOUBT = "(!) not clearly better than a random order, or hardly changed by random weights."
 
 
 def sheets(

@@ -40,8 +40,8 @@ def order_words(outcome: Order, own: float, random: float) -> str:
     areas = f"area {own:.3g} against {random:.3g}"
     return {
         "better": f"Hiding what it marks first lowers the target sooner than hiding at random ({areas}).",
-        "same": f"No better than random: hiding what it marks first does not lower the target clearly sooner "
-        f"than a random order may ({areas}).",
+        "same": "Not clearly better than random: hiding what it marks first does not lower the target "
+        f"sooner than a lucky random order may ({areas}).",
         "worse": f"Worse than random: what it marks first can be hidden at little cost ({areas}).",
         "unknown": "Whether it beats a random order cannot be told: the target is not a finite number.",
     }[outcome]
