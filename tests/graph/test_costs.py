@@ -140,7 +140,8 @@ def test_layers_as_json(tmp_path: Path) -> None:
     records = json.loads(layers.json())
     assert [record["alias"] for record in records] == ["conv1", "relu1", "pool", "flat", "logits"]
     assert records[0]["shape"] == ["N", 4, 8, 8]
-    assert records[0]["field"] == {"size": [3, 3], "stride": [1.0, 1.0], "offset": [-1.0, -1.0]}
+    seen = {"size": [3, 3], "stride": [1.0, 1.0], "offset": [-1.0, -1.0], "exact": True}
+    assert records[0]["field"] == seen
     assert records[4]["field"]["size"] == [None, None]
 
 

@@ -54,12 +54,39 @@ def pixels() -> onnx.ModelProto:
     return model(nodes, {"x": [12, 10, 3]}, ["y"], STORED)
 
 
+def detector(size: list[Any]) -> onnx.ModelProto:
+    """As torchvision's detectors begin: normalised, resized and padded one by one, then put together."""
+    nodes = [
+        op("Sub", "x mean", "shifted"),
+        op("Div", "shifted std", "scaled"),
+        op("Unsqueeze", "scaled first", "u"),
+        op("Resize", "u - twice", "resized", mode="linear"),
+        op("Gather", "resized zero", "alone", axis=0),
+        op("Pad", "alone margin", "padded"),
+        op("Unsqueeze", "padded first", "again"),
+        op("Concat", "again", "together", axis=0),
+        op("Conv", "together w2", "c"),
+        *HEAD,
+    ]
+    stored = {
+        **STORED,
+        "mean": numbers(3, 1, 1),
+        "std": np.full((3, 1, 1), 0.5, np.float32),
+        "twice": np.array([1, 1, 2, 2], np.float32),
+        "zero": np.array(0),
+        "margin": np.array([0, 0, 0, 0, 1, 2]),
+    }
+    return model(nodes, {"x": size}, ["y"], stored)
+
+
 FILES: dict[str, tuple[onnx.ModelProto, tuple[int, ...], str, bool]] = {
     "waveform": (waveform(), (64,), "NT", True),
     "waveform, axes as an attribute": (waveform(11), (64,), "NT", True),
     "waveform by Reshape": (reshaped(), (100,), "NT", True),
     "planes": (planes(), (3, 12, 10), "NCHW", True),
     "pixels": (pixels(), (12, 10, 3), "NHWC", False),
+    "detector": (detector([3, 12, 10]), (3, 12, 10), "NCHW", False),
+    "detector of any size": (detector([3, "H", "W"]), (3, 12, 10), "NCHW", False),
 }
 
 
@@ -119,3 +146,36 @@ def test_what_counts_images_stays_as_it_is(tmp_path: Path) -> None:
     found = opened(one, tmp_path)
     assert found.source.shape == ("N", 64)
     assert not found.graph.changes
+
+
+@pytest.mark.parametrize("size", [[3, 24, 20], [3, "H", "W"]])
+def test_a_picture_without_a_batch_is_a_photo(size: list[Any], tmp_path: Path) -> None:
+    found = opened(detector(size), tmp_path)
+    assert found.source.kind == "photo"
+    assert found.runner.fixed_batch == 1
+    layer = found["c"]
+    assert (layer.channel_axis, layer.spatial_axes) == (1, (2, 3))
+    assert layer.field is not None
+    assert layer.field.stride == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [[3, 12, 60], [1, 3, 60], [3, 3, 60], ["N", 3, 60], [1, 60, 3]],
+)
+def test_signals_stay_signals(shape: list[Any], tmp_path: Path) -> None:
+    """Three images of twelve channels are no photo, whatever stands before the convolution along time."""
+    last = shape[-1] == 3
+    channels = shape[2] if last else shape[1]
+    nodes = [
+        op("Div", "x std", "scaled"),
+        op("Transpose", "scaled", "t", perm=[0, 2, 1]) if last else op("Identity", "scaled", "t"),
+        op("Conv", "t w", "c"),
+        *HEAD,
+    ]
+    stored = {**STORED, "std": np.array(0.5, np.float32), "w": numbers(4, channels, 5)}
+    found = opened(model(nodes, {"x": shape}, ["y"], stored), tmp_path)
+    assert found.source.kind == "signal"
+    assert found.source.layout == ("NTC" if last else "NCT")
+    assert found.source.shape is not None
+    assert len(found.source.shape) == 3

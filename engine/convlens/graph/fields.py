@@ -9,8 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from convlens.graph.dependence import dependent
 from convlens.graph.graph import Graph, Node, Shape
-from convlens.graph.windows import Everything, Field, Join, Kernel, Permute, Pointwise, Reduce, Regroup, Rule
+from convlens.graph.windows import (
+    Each,
+    Everything,
+    Field,
+    Join,
+    Kernel,
+    Permute,
+    Pointwise,
+    Reduce,
+    Regroup,
+    Rule,
+    Scalar,
+)
 
 Axes: TypeAlias = tuple[Field | None, ...]
 Read: TypeAlias = tuple[Axes, Shape]
@@ -18,7 +31,7 @@ RuleOf: TypeAlias = Callable[[Node, Graph], Rule]
 
 
 def fields(graph: Graph, source: str, channel: int, rule_of: RuleOf) -> dict[str, Axes]:
-    """The field of every value that depends on input ``source``, axis by axis.
+    """The field of every value whose numbers depend on those of input ``source``, axis by axis.
 
     Args:
         graph: the normalised graph.
@@ -29,18 +42,31 @@ def fields(graph: Graph, source: str, channel: int, rule_of: RuleOf) -> dict[str
     rank = graph.value(source).rank or 0
     found: dict[str, Axes] = {source: tuple(Field(axis) for axis in range(rank))}
     lost: set[str] = set()  # they hang on the source too, but how many axes they have is not known
+    scalars: set[str] = set()  # of all numbers together; they take no part in the windows
+    reached = dependent(graph, (source,))
     for node in graph.nodes:
-        inputs = [(found[name], graph.value(name).shape) for name in node.reads if name in found]
+        reads = [name for name in node.reads if name in found]
+        placed = [name for name in reads if name not in scalars]
+        inputs = [(found[name], graph.value(name).shape) for name in placed or reads]
         blind = not lost.isdisjoint(node.reads)
         if not inputs and not blind:
             continue
-        for output in node.outputs:
-            if not output:
+        given = Everything() if blind else rule_of(node, graph)
+        for index, output in enumerate(node.outputs):
+            if output not in reached:
                 continue
-            rule = Everything() if blind else rule_of(node, graph)
-            axes = _apply(rule, inputs, graph.value(output).shape, channel, len(node.inputs) > 1)
+            rule: Rule = given
+            if isinstance(given, Each):
+                rule = given.rules[index] if index < len(given.rules) else Everything()
+            shape = graph.value(output).shape
+            if isinstance(rule, Scalar) or (reads and not placed):
+                scalars.add(output)
+                rule = Everything()
+            axes = _apply(rule, inputs, shape, channel, len(node.inputs) > 1)
             if axes is None:
                 lost.add(output)
+            elif placed and len(placed) < len(reads):
+                found[output] = tuple(field.loosened() if field is not None else None for field in axes)
             else:
                 found[output] = axes
     return found
@@ -64,6 +90,8 @@ def _apply(rule: Rule, inputs: Sequence[Read], shape: Shape, channel: int, sever
         for axis, field in enumerate(first):
             if field is not None and axis in rule.windows:
                 field = field.through(rule.windows[axis])
+            if field is not None and rule.loose:
+                field = field.loosened()
             out.append(_all(field) if axis in rule.mixed else field)
         return tuple(out)
     if isinstance(rule, Reduce):

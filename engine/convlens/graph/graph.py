@@ -80,7 +80,8 @@ class Graph:
     """A normalised model. Value names are those of the file; nothing is renamed.
 
     ``changes`` says in words what was done to the file's graph to get here, in order; ``bound`` holds
-    the inputs of the file that were bound to constants; ``measures`` is what :meth:`measure` gives.
+    the inputs of the file that were bound to constants; ``measures`` is what :meth:`measure` gives;
+    ``settled`` holds small values that follow from constants and from sizes that are known.
     """
 
     nodes: tuple[Node, ...]
@@ -95,6 +96,7 @@ class Graph:
     changes: tuple[str, ...] = ()
     bound: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     measures: Mapping[str, Shape] = field(default_factory=dict)
+    settled: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @cached_property
     def producers(self) -> Mapping[str, Node]:
@@ -128,6 +130,11 @@ class Graph:
     def constant(self, name: str) -> np.ndarray[Any, Any] | None:
         """The constant of that name, None where the value is computed."""
         return self.constants.get(name)
+
+    def known(self, name: str) -> np.ndarray[Any, Any] | None:
+        """The numbers of value ``name``: a constant's, or those that follow from sizes; else None."""
+        found = self.constants.get(name)
+        return self.settled.get(name) if found is None else found
 
     def ancestors(self, names: Iterable[str]) -> set[str]:
         """Every value that ``names`` depend on, ``names`` included."""

@@ -10,8 +10,10 @@ from typing import Any, TypeAlias
 
 from convlens.errors import LayerError, nearest
 from convlens.graph.aliases import aliases, strip
+from convlens.graph.dependence import dependent
 from convlens.graph.fields import Axes, fields
 from convlens.graph.graph import Graph, Node, Shape, Value
+from convlens.graph.opensizes import Rules
 from convlens.graph.pause import no_collection
 from convlens.graph.rectifiers import find_rectifiers
 from convlens.graph.shapes import infer
@@ -37,12 +39,15 @@ class ReceptiveField:
     """What one unit sees of the input, one number a spatial axis, in input pixels.
 
     ``size`` is how many pixels it sees (None: all of them), ``stride`` how far that window moves
-    from one unit to the next, ``offset`` the first pixel that unit 0 sees (negative: padding).
+    from one unit to the next, ``offset`` the first pixel that unit 0 sees (negative: padding). Where
+    ``exact`` is false the window is near there: it moves by some pixels with the size of the image, or
+    all pixels together set the step by which the unit's numbers are rounded.
     """
 
     size: tuple[int | None, ...]
     stride: tuple[float, ...]
     offset: tuple[float, ...]
+    exact: bool = True
 
     def box(self, position: Sequence[int], extent: Sequence[int]) -> tuple[tuple[int, int], ...]:
         """First pixel and first pixel after, axis by axis, of the unit at ``position``, cut to the image."""
@@ -181,7 +186,7 @@ def find_layers(
     spatial: tuple[int, ...],
     shape: tuple[int, ...] | None,
 ) -> Layers:
-    """Name and measure every real-valued value that depends on the input ``source``.
+    """Name and measure every real-valued value whose numbers depend on those of the inputs.
 
     Args:
         graph: the normalised graph.
@@ -191,10 +196,11 @@ def find_layers(
         spatial: its spatial axes.
         shape: numbers for its dimensions, to count multiply-accumulates; None where unknown.
     """
-    seen = fields(graph, source, channel, lambda node, g: facts_of(node, g).rule)
-    dependent = _descendants(graph, [value.name for value in graph.inputs])
+    rules = Rules(graph, source, spatial, lambda node, g: facts_of(node, g).rule)
+    seen = fields(graph, source, channel, rules)
+    hanging = dependent(graph, [value.name for value in graph.inputs])
     sized = graph.values if shape is None else infer(graph.ir, {source: shape}) | _constant_values(graph)
-    listed = [n for n in graph.nodes if any(_is_layer(o, graph, dependent) for o in n.outputs)]
+    listed = [n for n in graph.nodes if any(_is_layer(o, graph, hanging) for o in n.outputs)]
     short = aliases(listed, graph.outputs)
     rectifiers = find_rectifiers(graph)
     counted: set[str] = set()
@@ -204,7 +210,7 @@ def find_layers(
         facts = facts_of(node, graph)
         parameters = _parameters(node, graph, counted)
         for output in node.outputs:
-            if not _is_layer(output, graph, dependent):
+            if not _is_layer(output, graph, hanging):
                 continue
             axes = seen.get(output)
             kind = "rectifier" if output in rectifiers else facts.kind
@@ -228,19 +234,11 @@ def find_layers(
     return Layers(layers, graph.ancestors)
 
 
-def _is_layer(name: str, graph: Graph, dependent: set[str]) -> bool:
-    if name not in dependent:
+def _is_layer(name: str, graph: Graph, hanging: set[str]) -> bool:
+    if name not in hanging:
         return False
     value = graph.value(name)
     return value.dtype is None or value.floating
-
-
-def _descendants(graph: Graph, names: Sequence[str]) -> set[str]:
-    reached = set(names)
-    for node in graph.nodes:
-        if not reached.isdisjoint(node.reads):
-            reached.update(output for output in node.outputs if output)
-    return reached
 
 
 def _parameters(node: Node, graph: Graph, counted: set[str]) -> int:
@@ -290,7 +288,8 @@ def _receptive_field(axes: Axes | None, spatial: tuple[int, ...]) -> ReceptiveFi
             size.append(field.last.__ceil__() - start + 1)
             stride.append(float(field.step))
             offset.append(float(start))
-    return ReceptiveField(tuple(size), tuple(stride), tuple(offset))
+    exact = not any(field.loose for axis, field in by_axis.items() if axis in spatial)
+    return ReceptiveField(tuple(size), tuple(stride), tuple(offset), exact)
 
 
 def _channel_axis(axes: Axes | None, channel: int, spatial: tuple[int, ...], rank: int | None) -> int | None:

@@ -109,6 +109,7 @@ def build(model: ir.Model) -> Graph:
         outputs=tuple(value.name for value in raw.outputs if value.name),
         values=values,
         measures=walk.measures(),
+        settled=walk.settled(),
         constants=constants,
         metadata=dict(model.metadata_props),
         opsets=opsets,

@@ -14,6 +14,9 @@ from convlens.graph.load import build
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_FORMS = frozenset({"Cast", "DequantizeLinear", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+"""Operators after which a tensor still holds the numbers of their first input."""
+
 
 def with_stored(graph: Graph, arrays: Mapping[str, NDArray[Any]]) -> Graph:
     """A graph like ``graph`` in which the stored tensors ``arrays`` hold those numbers.
@@ -41,12 +44,12 @@ def stored_behind(graph: Graph, name: str) -> str | None:
 
     None where it is computed from something else.
     """
-    if name not in graph.constants:
-        return None
     producers = {value.name: node for node in graph.ir.graph for value in node.outputs if value.name}
     while name not in graph.ir.graph.initializers:
         node = producers.get(name)
         if node is None or not node.inputs or node.inputs[0] is None:
+            return None
+        if name not in graph.constants and node.op_type not in _FORMS:
             return None
         name = node.inputs[0].name or ""
     return name

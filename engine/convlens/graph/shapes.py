@@ -268,6 +268,10 @@ class Walk:
         names = {**dict.fromkeys(self.dtypes), **dict.fromkeys(self.extents)}
         return {name: Value(name, _numpy_name(self.dtypes.get(name, 0)), self._shown(name)) for name in names}
 
+    def settled(self) -> dict[str, Data]:
+        """The small values whose numbers are the same for every input."""
+        return {name: data for name, data in self.data.items() if data.dtype != object}
+
     def measures(self) -> dict[str, tuple[Dim, ...]]:
         """Shapes with every size: those that are computed as texts, of which equal ones are equal sizes."""
         return {

@@ -30,7 +30,13 @@ def axes_at_convolution(graph: Graph, name: str) -> tuple[Axes, str] | None:
     is reached through operators that keep the axes apart.
     """
     found = _at_convolution(graph, name)
-    return found if found is not None and len(found[0]) >= 3 and found[0][0] == 0 else None
+    if found is None or len(found[0]) < 3:
+        return None
+    axes, op = found
+    shape = graph.value(name).shape
+    if axes[0] is None and 0 not in axes and shape and shape[0] == 1:
+        axes = (0, *axes[1:])  # the axis for one image was taken out and put in again
+    return (axes, op) if axes[0] == 0 else None
 
 
 def lacks_batch(graph: Graph, name: str) -> bool:
@@ -93,6 +99,12 @@ def _after(graph: Graph, node: Node, axes: Axes) -> Axes | None:
         return tuple(None if axis in new else next(rest) for axis in range(full))
     if node.op == "Reshape":
         return _reshaped(graph, node, axes)
+    if node.op == "Gather":
+        places = graph.constant(node.input(1))
+        axis = int(node.attr("axis", 0)) % len(axes)
+        if places is None or places.size != 1 or places.ndim > 1:
+            return None
+        return axes if places.ndim else (*axes[:axis], *axes[axis + 1 :])
     if node.op in _ALIKE and (rank is None or rank == len(axes)):
         return axes
     return None

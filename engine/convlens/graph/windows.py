@@ -9,7 +9,7 @@ has ``stride = 1/2``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -44,10 +44,15 @@ class Pointwise:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """Windows along some axes of input 0; the axes in ``mixed`` are read whole, the rest pointwise."""
+    """Windows along some axes of input 0; the axes in ``mixed`` are read whole, the rest pointwise.
+
+    ``loose`` says that the windows are near the truth and not sure to hold it: they move with sizes
+    that are open, or all numbers together have some say in each, as in the step of a quantisation.
+    """
 
     windows: Mapping[int, Window]
     mixed: frozenset[int] = frozenset({1})
+    loose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +89,26 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
+class Scalar:
+    """One number from all numbers of a batch, such as the step of a quantisation.
+
+    Whatever it is combined with keeps its own window, which is then loose.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """A rule of its own for every output."""
+
+    rules: tuple[Pointwise | Kernel | Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Everything:
     """Each output position may read everything of its own image. Always true, never precise."""
 
 
-Rule: TypeAlias = Pointwise | Kernel | Reduce | Permute | Regroup | Join | Everything
+Rule: TypeAlias = Pointwise | Kernel | Reduce | Permute | Regroup | Join | Scalar | Each | Everything
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +116,8 @@ class Field:
     """What a unit sees of the model's input along input axis ``axis``.
 
     Unit ``i`` sees input positions ``first + i * step`` to ``last + i * step``. ``whole`` says that
-    it may see all of the axis, and then the numbers mean nothing.
+    it may see all of the axis, and then the numbers mean nothing. ``loose`` says that what it sees is
+    near there, and not sure to be there.
     """
 
     axis: int
@@ -104,6 +125,7 @@ class Field:
     first: Fraction = field(default_factory=Fraction)
     last: Fraction = field(default_factory=Fraction)
     whole: bool = False
+    loose: bool = False
 
     def through(self, window: Window) -> Field:
         """The field of a unit that reads ``window`` of units with this field (Araujo et al. 2019)."""
@@ -114,7 +136,12 @@ class Field:
             self.step * window.stride,
             self.first + self.step * window.first,
             self.last + self.step * window.last,
+            loose=self.loose,
         )
+
+    def loosened(self) -> Field:
+        """The same, said to be loose; what is whole is always true."""
+        return self if self.whole else replace(self, loose=True)
 
     def all(self) -> Field:
         """The field of a unit that reads every unit along this axis."""
@@ -125,4 +152,4 @@ class Field:
         if self.whole or other.whole or self.axis != other.axis or self.step != other.step:
             return self.all()
         first, last = min(self.first, other.first), max(self.last, other.last)
-        return Field(self.axis, self.step, first, last)
+        return Field(self.axis, self.step, first, last, loose=self.loose or other.loose)

@@ -24,10 +24,15 @@ def _conv_window(node: Node, graph: Graph) -> Rule:
 
 def _transposed_window(node: Node, graph: Graph) -> Rule:
     kernel = weight_kernel(node, graph)
-    if kernel is None or node.attr("auto_pad", "NOTSET") != "NOTSET" or node.attr("output_shape"):
+    if kernel is None:
         return Everything()
-    g = Geometry.of(node, kernel)
-    rows = zip(g.kernel, g.strides, g.before, g.dilations, strict=True)
+    g, fronts = Geometry.of(node, kernel), None
+    if g.same or node.attr("output_shape"):
+        size = [dim for dim in spatial(graph, node.input(0)) if dim is not None]
+        if len(size) < len(g.kernel):
+            return Everything()
+        fronts = [front for front, _ in _crops(node, g, size)[0]]
+    rows = zip(g.kernel, g.strides, fronts or g.before, g.dilations, strict=True)
     return Kernel({axis: Window.transposed(*row) for axis, row in enumerate(rows, start=2)})
 
 
@@ -105,6 +110,27 @@ def _padded(g: Geometry, module: Any) -> Any:
     return Padded()
 
 
+def _crops(
+    node: Node | TorchNode, g: Geometry, size: Sequence[int]
+) -> tuple[list[tuple[int, int]], list[int]]:
+    """What is cut off in front and behind of the full result for an input of ``size``, and added to it."""
+    n = len(g.kernel)
+    extra = list(node.attr("output_padding") or (0,) * n)
+    full = [
+        (size - 1) * s + (k - 1) * d + 1 + e
+        for size, s, k, d, e in zip(size, g.strides, g.kernel, g.dilations, extra, strict=True)
+    ]
+    wanted = node.attr("output_shape")
+    if not wanted and not g.same:
+        return list(zip(g.before, g.after, strict=True)), extra
+    sizes = wanted[-n:] if wanted else [a * b for a, b in zip(size, g.strides, strict=True)]
+    if wanted:  # SAME only crops: where the kernel is narrower than the stride, less comes out
+        extra = [e + max(s - f, 0) for e, f, s in zip(extra, full, sizes, strict=True)]
+    totals = [max(f - size, 0) for f, size in zip(full, sizes, strict=True)]
+    upper = g.auto == "SAME_UPPER"
+    return [(t // 2, t - t // 2) if upper else (t - t // 2, t // 2) for t in totals], extra
+
+
 @operator("ConvTranspose", kind="conv", window=_transposed_window, macs=_transposed_macs)
 def conv_transpose(node: TorchNode) -> Forward:
     """ONNX ConvTranspose: padding crops the output, so an uneven one is cropped by hand."""
@@ -117,27 +143,13 @@ def conv_transpose(node: TorchNode) -> Forward:
     def forward(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         _check_rank(node, w.dim())
         g, function = Geometry.of(node, w.shape[2:]), functions[w.dim()]
-        n = len(g.kernel)
-        extra = list(node.attr("output_padding") or (0,) * n)
-        full = [
-            (size - 1) * s + (k - 1) * d + 1 + e
-            for size, s, k, d, e in zip(x.shape[2:], g.strides, g.kernel, g.dilations, extra, strict=True)
-        ]
-        wanted = node.attr("output_shape")
-        crops: list[tuple[int, int]] = list(zip(g.before, g.after, strict=True))
-        if wanted or g.same:
-            sizes = wanted[-n:] if wanted else [a * b for a, b in zip(x.shape[2:], g.strides, strict=True)]
-            if wanted:  # SAME only crops: where the kernel is narrower than the stride, less comes out
-                extra = [e + max(s - f, 0) for e, f, s in zip(extra, full, sizes, strict=True)]
-            totals = [max(f - size, 0) for f, size in zip(full, sizes, strict=True)]
-            upper = g.auto == "SAME_UPPER"
-            crops = [(t // 2, t - t // 2) if upper else (t - t // 2, t // 2) for t in totals]
+        crops, extra = _crops(node, g, x.shape[2:])
         # torch takes output_padding only below the stride, so what it adds is written out as zeros
         out: Tensor = function(x, w, None, stride=g.strides, dilation=g.dilations, groups=groups)
         if any(extra):
             out = F.pad(out, [p for e in reversed(extra) for p in (0, e)])
         for axis, (front, back) in enumerate(crops, start=2):
             out = out.narrow(axis, front, out.shape[axis] - front - back)
-        return out if b is None else out + b.view(1, -1, *[1] * n)
+        return out if b is None else out + b.view(1, -1, *[1] * (out.dim() - 2))
 
     return forward

@@ -59,16 +59,16 @@ def together(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def computed(node: Node, graph: Graph, *indices: int) -> bool:
-    """Whether one of these inputs is given and is not a constant."""
+    """Whether one of these inputs is given and its numbers are not the same for every image."""
     names = [node.input(i) for i in indices]
-    return any(name and graph.constant(name) is None for name in names)
+    return any(name and graph.known(name) is None for name in names)
 
 
 def fixed(node: Node, graph: Graph, index: int, name: str = "") -> list[Any] | None:
-    """The constant list of numbers in attribute ``name`` or input ``index``, None without one."""
+    """The numbers in attribute ``name`` or input ``index``, None where they are not given or not known."""
     found = node.attr(name) if name else None
     if found is None:
-        found = graph.constant(node.input(index))
+        found = graph.known(node.input(index))
     return None if found is None else np.asarray(found).reshape(-1).tolist()
 
 

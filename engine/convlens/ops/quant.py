@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from convlens.graph.graph import Graph, Node
+from convlens.graph.windows import Each, Kernel, Rule, Scalar
 from convlens.ops.activations import pointwise
 from convlens.ops.quantcodes import LIMITS
 from convlens.ops.table import Forward, TorchNode, operator
@@ -162,7 +164,12 @@ def dynamic(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return steps + (codes - steps).detach(), scale, exact if _UNROUNDED.get() else zero
 
 
-@operator("DynamicQuantizeLinear", kind="quantise")
+def _dynamic_window(_node: Node, _graph: Graph) -> Rule:
+    """Codes keep their places; their step and zero point come from all numbers together."""
+    return Each((Kernel({}, frozenset(), loose=True), Scalar(), Scalar()))
+
+
+@operator("DynamicQuantizeLinear", kind="quantise", window=_dynamic_window)
 def dynamic_quantize_linear(node: TorchNode) -> Forward:
     """Codes with a scale that the numbers themselves give, all images of a batch together."""
     outputs = node.outputs
