@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from convlens.model import Model
     from convlens.results import Result
-    from convlens.targets import Target
+    from convlens.targets import Spec, Target
 
 ENTRY_POINTS = "convlens.methods"
 
@@ -149,6 +149,11 @@ class Method(ABC, Generic[P]):
     @abstractmethod
     def run(self, job: Job[P]) -> Result:
         """Do it. Results depend on the job alone, never on its batch size."""
+
+    def default(self, model: Model) -> Spec:
+        """What is explained where nothing is asked for; None is the predicted class of each image."""
+        del model
+        return None
 
     def plan(self, model: Model) -> Sequence[Step]:
         """The steps that this method adds to an audit of ``model``; none by default."""

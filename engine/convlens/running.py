@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convlens import cache, registry
-from convlens.errors import UncertifiedError, UnsupportedError, UsageError
+from convlens.errors import TargetError, UncertifiedError, UnsupportedError, UsageError
 from convlens.graph import bind
 from convlens.ops.quantcodes import straight_through
 from convlens.registry import Images, Job
@@ -79,9 +79,14 @@ def settle(
         if spec is not None:
             raise UsageError(f"{technique.name} takes no target")
         return None
-    goal = model.target(spec)
+    goal = model.target(technique.default(model) if spec is None else spec)
     if technique.gradients:
         check_slope(goal, model.graph, model.layers, model.source.name)
+    if goal.look is not None and not technique.images:
+        raise TargetError(
+            f"{goal.text} is found on an image, and {technique.name} takes none; name a channel or cells, "
+            "such as --target LAYER:CHANNEL"
+        )
     if goal.look is not None:
         extent = tuple(batch.array.shape[axis] for axis in model.source.spatial)
         return settled(goal, batch.names, lambda i, names: _alone(model, batch, i, names), extent)

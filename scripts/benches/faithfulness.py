@@ -6,6 +6,7 @@ The same as ``convlens attribute efficientnet-lite0 models/photos --faithfulness
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,11 @@ def run(options: argparse.Namespace) -> str:
         faithfulness=True,
         batch_size=options.batch_size,
     )
+    text = page(found.record(), model.name, options.quick)
     if options.sheet is not None:
         found.pictures[0].image.save(options.sheet, "WEBP", quality=85, method=6)
-    return page(found.record(), model.name, options.quick)
+        text += f"\n![Every method on the photos, a column each]({os.path.relpath(options.sheet, 'docs')})\n"
+    return text
 
 
 def page(record: dict[str, Any], name: str, quick: bool) -> str:

@@ -276,6 +276,7 @@ def reader() -> onnx.ModelProto:
 UNIT = {"mean": [0.5], "std": [0.25]}
 NO_CLASSES = {"predict": "predict ranks classes, but the model has no class scores"}
 NO_TOKENS = {
+    "visualise": "holds integers",
     "invariance": "a sequence of tokens has no numbers between two tokens",
     "score-cam": "the numbers of tokens cannot be dimmed",
 }
@@ -320,7 +321,13 @@ OTHERS: dict[str, Other] = {
     ),
     "bytes": Other(bytes_photo, (14, 16, 3), "photo", "NHWC", settings=ALL_BYTES, integers=(0, 256)),
     "segmenter": Other(
-        segmenter, (3, 16, 20), "photo", "NCHW", target="1@peak", refused=NO_CLASSES, settings=UNIT
+        segmenter,
+        (3, 16, 20),
+        "photo",
+        "NCHW",
+        target="1@peak",
+        refused={**NO_CLASSES, "visualise": "is found on an image"},
+        settings=UNIT,
     ),
     "detector": Other(
         detector, (3, 16, 20), "photo", "NCHW", target="boxes[0,:,4].max", refused=NO_CLASSES, settings=UNIT

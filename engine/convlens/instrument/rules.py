@@ -8,6 +8,8 @@ rule        sends back                    source
 plain       g f'(x)                       the gradient (Simonyan, Vedaldi & Zisserman 2014)
 deconvnet   max(g, 0)                     Zeiler & Fergus 2014, section 2.1: rectify the signal itself
 guided      max(g, 0) max(f'(x), 0)       Springenberg et al. 2015, section 3.4: both
+redirected  g f'(x), max(g, 0) where      Olah et al. 2017, appendix: opens closed units for the search of
+            f'(x) = 0                     a picture, never for an explanation
 =========== ============================= ===========================================================
 
 What that means for each kind of rectifier:
@@ -79,12 +81,17 @@ def _guided(signal: Tensor, slope: Tensor) -> Tensor:
     return signal.clamp(min=0) * slope.clamp(min=0)
 
 
+def _redirected(signal: Tensor, slope: Tensor) -> Tensor:
+    return signal * slope + signal.clamp(min=0) * (slope == 0)
+
+
 RULES = {
     rule.name: rule
     for rule in (
         Rule("plain", "the gradient itself", _plain),
         Rule("deconvnet", "only positive signal, wherever the unit was", _deconvnet),
         Rule("guided", "only positive signal, only through units that fired", _guided),
+        Rule("redirected", "the gradient, and positive signal through closed units", _redirected),
     )
 }
 

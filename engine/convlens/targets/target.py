@@ -172,8 +172,11 @@ class Target:
         if self.kind in ("channel", "neuron"):
             assert self.layer is not None
             axis = self.layer.channel_axis
-            picked: list[Any] = [slice(None)] * value.ndim
             assert axis is not None
+            picked: list[Any] = [slice(None)] * value.ndim
+            if isinstance(self.index, tuple):  # each row has a channel of its own
+                value = value.swapaxes(1, axis)
+                picked[0], axis = range(len(self.index)), 1
             picked[axis] = self.index
             for place, number in zip(self.layer.spatial_axes, self.position, strict=False):
                 picked[place] = number
