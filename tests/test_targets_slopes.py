@@ -199,22 +199,3 @@ def test_warnings_of_groups_are_kept(tmp_path: Path) -> None:
     model, images = saturated("Softmax", tmp_path)
     parts = [model.run("saliency", images[i : i + 1], "shares:0") for i in (1, 0, 0)]
     assert merge(parts).how["warnings"] == parts[1].how["warnings"]
-
-
-def test_the_nearest_layer_with_places(tmp_path: Path) -> None:
-    m = Maker()
-    m.conv("x", "conv1", 4, 3, 3, 3)
-    m.conv("x", "other", 4, 3, 3, 3)  # computed later, and no part of what comes to the scores
-    m.scores("conv1_relu", 4, 5, "logits")
-    m.scores("other_relu", 4, 2, "aside")
-    layers = opened(m.model(DIMS, "logits aside"), tmp_path).layers
-    nearest = layers.nearest_placed(layers.find("logits"))
-    assert nearest is not None
-    assert nearest.spatial_axes == (2, 3)
-    assert nearest.name in ("conv1_relu", "logits_mean")
-    assert layers.nearest_placed(layers.find("conv1")) is layers.find("conv1")
-    flat = Maker()
-    flat.weight("w", 10, 3)
-    flat.add("Gemm", "x w", "scores")
-    alone = opened(flat.model(["N", 10], "scores"), tmp_path).layers
-    assert alone.nearest_placed(alone.find("scores")) is None

@@ -176,9 +176,9 @@ def test_the_installed_command() -> None:
     program = Path(sys.executable).with_name("convlens")
     if not program.exists():
         pytest.skip("the package is not installed")
-    done = subprocess.run([program, "salency"], capture_output=True, text=True, check=False)
+    done = subprocess.run([program, "oclusion"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (USAGE, "")
-    assert done.stderr == "convlens: no command 'salency'; nearest: 'saliency'\n"
+    assert done.stderr == "convlens: no command 'oclusion'; nearest: 'occlusion'\n"
 
 
 # Jobs

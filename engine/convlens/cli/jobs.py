@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convlens.cli.options import HELP, job_options, json_option, model_options, take_model
-from convlens.cli.show import print_json, print_table, progress, warn_of_weights
+from convlens.cli.show import print_findings, print_json, print_table, progress, warn_of_weights
 from convlens.errors import FAILED
 
 if TYPE_CHECKING:
@@ -129,8 +129,7 @@ def audit_command(images: tuple[str, ...], as_json: bool, output: Path, **option
             click.echo(f"uncertified: {outcome.record['certificate']['words']}")
         if outcome.record["model"]["gradients"]:
             click.echo(f"gradients: {outcome.record['model']['gradients']}")
-        for finding in outcome.findings:
-            click.echo(f"- {finding['text']} ({finding['evidence']})")
+        print_findings(outcome.findings)
         click.echo(f"\nreport: {outcome.report.resolve()}")
     for skipped in outcome.skipped:
         click.echo(f"convlens: skipped: {skipped['reason']}", err=True)

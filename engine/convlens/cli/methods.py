@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
@@ -9,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 import click
 
 from convlens.cli.options import arranged, job_options, json_option, model_options, take_model
-from convlens.cli.show import check_folder, print_json, print_table, progress, warn_of_weights
+from convlens.cli.show import (
+    check_folder,
+    print_findings,
+    print_json,
+    print_table,
+    progress,
+    warn_of_weights,
+)
 from convlens.errors import FAILED
 
 if TYPE_CHECKING:
@@ -120,11 +128,14 @@ def _run(method: Method[Any], options: dict[str, Any]) -> int:
     for warning in result.how["warnings"]:
         click.echo(f"convlens: warning: {warning}", err=True)
     written = result.save(output) if output is not None else []
+    findings = [asdict(finding) for finding in method.findings(result)]
     if as_json:
         skipped = [{"image": str(path), "reason": reason} for path, reason in unread]
-        print_json({**result.record(), "skipped": skipped, "files": [str(path) for path in written]})
+        files = [str(path) for path in written]
+        print_json({**result.record(), "findings": findings, "skipped": skipped, "files": files})
     else:
         print_table(result.rows)
+        print_findings(findings)
         if "gradients" in result.how:
             click.echo(f"gradients: {result.how['gradients']}")
         if result.how["allow_uncertified"] and not result.how["certificate"]["passed"]:

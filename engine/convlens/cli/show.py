@@ -41,6 +41,12 @@ def print_table(rows: Sequence[Mapping[str, Any]], right: frozenset[str] = froze
         click.echo("  ".join(parts).rstrip())
 
 
+def print_findings(findings: Sequence[Mapping[str, Any]]) -> None:
+    """What should be known, a line each with its evidence."""
+    for finding in findings:
+        click.echo(f"- {finding['text']} ({finding['evidence']})")
+
+
 def text(value: Any) -> str:
     """One cell of a table."""
     if value is None:

@@ -107,12 +107,9 @@ class Layer:
 class Layers(Sequence[Layer]):
     """The layers of a model in the order in which they are computed; also found by name or alias."""
 
-    def __init__(
-        self, layers: Sequence[Layer], ancestors: Callable[[Sequence[str]], set[str]] | None = None
-    ) -> None:
-        """Keep ``layers`` in their order; ``ancestors`` says what values are computed from."""
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        """Keep ``layers`` in their order."""
         self._layers = tuple(layers)
-        self._ancestors = ancestors
         self._by_name = {strip(layer.name): layer for layer in reversed(self._layers)}
         self._by_name |= {layer.alias.lower(): layer for layer in self._layers}
         self._by_name |= {layer.alias: layer for layer in self._layers}
@@ -157,20 +154,6 @@ class Layers(Sequence[Layer]):
             if found:
                 return [layer for layer in found if layer.field and None not in layer.field.size] or found
         return []
-
-    def nearest_placed(self, layer: Layer) -> Layer | None:
-        """The layer nearest to ``layer`` whose channels have places in the image, None where none has.
-
-        The last one that it is computed from; else the first one after it.
-        """
-        if layer.spatial_axes and layer.channel_axis is not None:
-            return layer
-        at = self._layers.index(layer)
-        before, after = self._layers[:at][::-1], self._layers[at + 1 :]
-        read = None if self._ancestors is None else self._ancestors([layer.name])
-        sources = [other for other in before if read is None or other.name in read]
-        fitting = (one for one in (*sources, *after) if one.spatial_axes and one.channel_axis is not None)
-        return next(fitting, None)
 
     def json(self) -> str:
         """All layers as JSON."""
@@ -231,7 +214,7 @@ def find_layers(
                 )
             )
             parameters = 0
-    return Layers(layers, graph.ancestors)
+    return Layers(layers)
 
 
 def _is_layer(name: str, graph: Graph, hanging: set[str]) -> bool:
