@@ -238,6 +238,8 @@ def sent_back(name: str, signal: NDArray[np.float64], slope: NDArray[np.float64]
     """The table of the rules, formula by formula."""
     if name == "plain":
         return signal * slope
+    if name == "redirected":
+        return signal * slope + np.where(np.abs(slope) < 1e-6, np.maximum(signal, 0), 0)
     if name == "deconvnet":
         return np.where(signal > 0, signal, 0)
     return np.where(signal > 0, signal, 0) * np.where(slope > 0, slope, 0)
@@ -482,7 +484,7 @@ def test_a_rectifier_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_an_unknown_rule_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match=r"no rule 'smooth'; known: plain, deconvnet, guided"):
+    with pytest.raises(ParameterError, match="known: plain, deconvnet, guided, redirected"):
         rule("smooth")
     with pytest.raises(ParameterError, match="smooth"):
         built(BY_NAME["Relu"], tmp_path).session(rule="smooth")

@@ -9,7 +9,7 @@ plain       g f'(x)                       the gradient (Simonyan, Vedaldi & Ziss
 deconvnet   max(g, 0)                     Zeiler & Fergus 2014, section 2.1: rectify the signal itself
 guided      max(g, 0) max(f'(x), 0)       Springenberg et al. 2015, section 3.4: both
 redirected  g f'(x), max(g, 0) where      Olah et al. 2017, appendix: opens closed units for the search of
-            f'(x) = 0                     a picture, never for an explanation
+            |f'(x)| < 1e-6                a picture, never for an explanation
 =========== ============================= ===========================================================
 
 What that means for each kind of rectifier:
@@ -59,6 +59,8 @@ from convlens.errors import ParameterError
 if TYPE_CHECKING:
     from torch import Tensor
 
+_SHUT = 1e-6  # slopes below it pass nothing that counts
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -82,7 +84,7 @@ def _guided(signal: Tensor, slope: Tensor) -> Tensor:
 
 
 def _redirected(signal: Tensor, slope: Tensor) -> Tensor:
-    return signal * slope + signal.clamp(min=0) * (slope == 0)
+    return signal * slope + signal.clamp(min=0) * (slope.abs() < _SHUT)
 
 
 RULES = {
