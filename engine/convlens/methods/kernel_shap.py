@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from convlens.attribution.convergence import UNTIL
 from convlens.attribution.masking.partition import CUT, Cut
 from convlens.errors import ParameterError
-from convlens.hiding import Fill, default_fill, filling
+from convlens.hiding import Fill
 from convlens.registry import Field, Finding, Job, Method, Paper, Parameters, register
 from convlens.results import Result
 
@@ -67,25 +67,17 @@ class KernelShap(Method[KernelShapParameters]):
 
     def run(self, job: Job[KernelShapParameters]) -> Result:
         """One forward a coalition, in batches; sums alone are kept."""
-        import numpy as np
-
         from convlens.attribution.maps import spatial_map
-        from convlens.attribution.masking.partition import partition
-        from convlens.attribution.reading import reading
+        from convlens.attribution.masking.standin import fitted
 
-        assert job.target is not None
-        parts = partition(job, job.parameters.parts)
-        filler = job.parameters.fill or default_fill(job.model)
-        fill = filling(job.model, job.images, filler, parts[0].side)
-        found = [_one(job, index, parts[index], fill[index]) for index in range(len(parts))]
-        what = reading(job.model, job.target).unit
-        rows = [each["row"] for each in found]
-        exact = all(row["exact"] for row in rows)
+        found = fitted(job, _one)
+        what = found.unit
+        exact = all(row["exact"] for row in found.rows)
         return spatial_map(
             job,
             self.name,
             "values",
-            {key: np.stack([each[key] for each in found]) for key in found[0] if key != "row"},
+            found.arrays,
             {
                 "values": what,
                 "error": f"{what}, standard error",
@@ -95,8 +87,8 @@ class KernelShap(Method[KernelShapParameters]):
             title="Kernel SHAP",
             label=f"{what} that the part adds (blue: takes away)",
             short="exact" if exact else "estimated",
-            rows=rows,
-            how={"fill": filler},
+            rows=found.rows,
+            how={"fill": found.filler},
         )
 
     def findings(self, result: Result) -> Sequence[Finding]:
