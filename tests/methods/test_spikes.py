@@ -13,7 +13,7 @@ from PIL import Image
 
 import convlens
 from convlens.attribution.sets import moderated
-from convlens.errors import CardError, LayerError, UsageError
+from convlens.errors import CardError, LayerError, ParameterError, UsageError
 from reference import deconvnet, nets, spikes
 from reference.others import OTHERS
 
@@ -255,3 +255,26 @@ def test_other_inputs_need_a_background_of_arrays(which: str, tmp_path: Path) ->
     again = convlens.Result.load(tmp_path, "spikes") if result.save(tmp_path) else result
     for one, back in zip(result.pictures, again.pictures, strict=True):
         np.testing.assert_array_equal(np.asarray(one.image), np.asarray(back.image))
+
+
+def test_synthetic_pictures_are_those_of_visualise(tmp_path: Path) -> None:
+    net = nets.classifier(0, (3, 16, 16))
+    card: dict[str, Any] = {"mean": [0.5], "std": [0.25]}
+    model = convlens.load(nets.saved(net.onnx(), tmp_path), threads=1, **card)
+    photos = [Image.new("RGB", (20, 20), colour) for colour in ((9, 99, 199), (250, 180, 20))]
+    result = model.run("spikes", photos, layer="relu1", top=2, synthetic=3, seed=4)
+    pictures = result.arrays["synthetic"]
+    assert pictures.shape == (2, 2, 3, 16, 16)
+    for shown, made in zip(result.arrays["channel"].ravel(), pictures.reshape(4, 3, 16, 16), strict=True):
+        one = model.run("visualise", None, "relu1", channel=str(shown), steps=3, seed=4)
+        np.testing.assert_allclose(made, one.array[0], rtol=0, atol=1e-5)
+    plain = model.run("spikes", photos, layer="relu1", top=2).pictures
+    assert result.pictures[-1].image.height > plain[-1].image.height
+
+
+def test_synthetic_pictures_are_for_photos(tmp_path: Path) -> None:
+    other = OTHERS["waveform"]
+    model = convlens.load(nets.saved(other.make(), tmp_path), device="cpu", threads=1)
+    place = str(folder_of(other.arrays(4), tmp_path))
+    with pytest.raises(ParameterError, match="drawn of photos"):
+        model.run("spikes", other.arrays(2, 1), background=place, synthetic=2)

@@ -98,6 +98,17 @@ RULES = {
 }
 
 
+def redirected(rows: Tensor) -> Rule:
+    """``redirected`` for the images where ``rows`` is true, N, and the gradient itself for the others."""
+
+    def backward(signal: Tensor, slope: Tensor) -> Tensor:
+        own = rows.to(signal.device).repeat_interleave(max(1, len(signal) // len(rows)))
+        shape = (-1, *(1 for _ in signal.shape[1:]))
+        return _plain(signal, slope) + signal.clamp(min=0) * (slope.abs() < _SHUT) * own.view(shape)
+
+    return Rule("redirected", RULES["redirected"].summary, backward)
+
+
 def rule(name: str) -> Rule:
     """The rule of that name.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from convlens import catalogue
-from convlens.errors import CardError
+from convlens.errors import CardError, ParameterError
 from convlens.registry import Field, Finding, Job, Method, Paper, Parameters, Step, register
 from convlens.results import Result
 from convlens.shown import UNITS, given_arrays, given_units, shown, words_of
@@ -37,6 +37,13 @@ class SpikesParameters(Parameters):
         0.05, gt=0, le=0.5, description="chance that any channel of the layer is called a spike by accident"
     )
     as_set: bool = Field(False, description="test the images together, as one set, instead of each alone")
+    synthetic: int = Field(
+        0,
+        ge=0,
+        le=10000,
+        description="of photos: steps of the search for the picture that each channel shown answers to most; "
+        "none by default",
+    )
     rule: Literal["plain", "deconvnet", "guided"] = Field(
         "guided", description="what rectifiers do to the signal on its way back"
     )
@@ -55,7 +62,8 @@ class Spikes(Method[SpikesParameters]):
 
     Of the ``top`` channels of largest z: ``channel``, and of its strongest unit ``value`` (the
     activation), ``position``, ``boxes`` (the part of the input it sees) and ``signal`` (what arrives at the
-    input from it), as in ``channels``.
+    input from it), as in ``channels``; with ``synthetic`` steps, ``synthetic`` is the picture that the
+    channel answers to most, N x top x colours x height x width, from 0 to 1, as ``visualise`` finds it.
     """
 
     name = "spikes"
@@ -115,6 +123,8 @@ class Spikes(Method[SpikesParameters]):
             "signal": signal.reshape(len(array), top, *signal.shape[1:]),
             **given_arrays(job),
         }
+        if given.synthetic:
+            arrays["synthetic"] = _synthetic(job, layer, channel)
         return Result(
             method=self.name,
             kind=self.kind,
@@ -132,6 +142,7 @@ class Spikes(Method[SpikesParameters]):
                 "position": "index along the layer's spatial axes",
                 "boxes": UNITS.get(model.source.kind, "pixels"),
                 "signal": "signal at the input",
+                **({"synthetic": "0 black to 1 white"} if given.synthetic else {}),
                 **given_units(job),
             },
             images=job.images.names,
@@ -183,6 +194,23 @@ class Spikes(Method[SpikesParameters]):
                 evidence = f"{first}{' ...' if len(order) > _LISTED else ''}; spikes are {limit}"
             found.append(Finding("note", text, evidence, index))
         return found
+
+
+def _synthetic(job: Job[SpikesParameters], layer: Layer, channel: NDArray[Any]) -> NDArray[Any]:
+    """The picture of each channel that is shown, N x top x colours x height x width."""
+    import numpy as np
+
+    from convlens.synthesis.channels import channel_pictures
+
+    model, given = job.model, job.parameters
+    if not model.source.image:
+        raise ParameterError(
+            f"synthetic pictures are drawn of photos, and the model takes {model.source.kind}; leave "
+            "synthetic out, and give a channel to visualise"
+        )
+    numbers, place = np.unique(channel, return_inverse=True)
+    made = channel_pictures(model, layer, numbers.tolist(), given.synthetic, job.seed, job.batch_size)
+    return np.asarray(made[place.reshape(channel.shape)])
 
 
 def _tested(job: Job[SpikesParameters], others: Any, mean: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -262,7 +290,10 @@ def _hints(
             {
                 "kind": "crops",
                 "main": "signal",
-                "hints": {"title": f"channels of {layer.alias} that stand out most ({job.parameters.rule})"},
+                "hints": {
+                    "title": f"channels of {layer.alias} that stand out most ({job.parameters.rule})",
+                    **({"made": "synthetic"} if job.parameters.synthetic else {}),
+                },
             },
         ],
         "each": [

@@ -1,7 +1,8 @@
 """Kind ``crops``: for each image a row of units, the photo's part that each sees beside its picture.
 
 The main array holds signals, N x k x the input's shape; ``boxes`` (N x k x 4: top, left, bottom,
-right) the part of the input that each unit sees.
+right) the part of the input that each unit sees. The hint ``made`` names an array of pictures, N x k x
+colours x height x width from 0 to 1, that stand between the two.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from convlens.pictures.colour import Scale
-from convlens.pictures.layout import sheet
+from convlens.pictures.layout import as_photo, sheet
 from convlens.pictures.picture import Picture, slug
-from convlens.pictures.tiles import alike, patch_tile, signal_scene, signal_tile
+from convlens.pictures.tiles import alike, fitted, patch_tile, signal_scene, signal_tile
 
 if TYPE_CHECKING:
     from convlens.results import Result
@@ -39,12 +40,14 @@ def draw(result: Result) -> Iterator[Picture]:
         ]
         views = result.views
         patches = [patch_tile(views[index], box, _TILE) for box in boxes] if views is not None else []
-        under = [""] * len(patches) + list(labels)
+        made = result.arrays[result.hints["made"]][index] if "made" in result.hints else ()
+        pictures = [fitted(as_photo(picture), _TILE) for picture in made]
+        under = [""] * (len(patches) + len(pictures)) + list(labels)
         title = result.hints["title"]
         alt = f"{title} for {name}: {', '.join(labels)}."
         yield Picture(
             slug(name.rsplit(".", 1)[0]),
-            sheet(patches + signals, len(labels), labels=under, gap=4),
+            sheet(patches + pictures + signals, len(labels), labels=under, gap=4),
             f"{title}, {name}",
             alt,
             None,

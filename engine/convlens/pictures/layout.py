@@ -25,6 +25,11 @@ def photo(view: NDArray[Any]) -> Image.Image:
     return Image.fromarray(view.repeat(3, axis=2) if view.shape[2] == 1 else view[..., :3])
 
 
+def as_photo(picture: NDArray[Any]) -> Image.Image:
+    """Colours x height x width from 0 (black) to 1 (white), as a picture."""
+    return photo(np.rint(np.clip(np.moveaxis(picture, 0, -1), 0, 1) * 255).astype(np.uint8))
+
+
 def sheet(
     tiles: Sequence[Image.Image],
     columns: int,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convlens.pictures.colour import positive
-from convlens.pictures.layout import sheet
+from convlens.pictures.layout import as_photo, sheet
 from convlens.pictures.picture import Picture, enlarge, slug
 from convlens.pictures.scenes import scene
 
@@ -48,8 +48,7 @@ def draw(result: Result) -> Iterator[Picture]:
 
 def _tile(result: Result, values: NDArray[Any], side: int) -> Image.Image:
     if result.hints["photo"]:
-        pixels = np.rint(np.clip(np.moveaxis(values, 0, -1), 0, 1) * 255).astype(np.uint8)
-        return enlarge(Image.fromarray(pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels), side)
+        return enlarge(as_photo(values), side)
     info = {**result.hints["input"]}
     space = len(info["spatial"]) or 1
     info |= {"channel": 1, "spatial": list(range(2, 2 + space))} if info["spatial"] else {}

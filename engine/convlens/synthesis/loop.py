@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from convlens.errors import TargetError
+from convlens.instrument.rules import redirected
 from convlens.instrument.session import Session
 from convlens.synthesis import parametrise, regularise
 from convlens.synthesis.canvas import Canvas, resample
@@ -149,7 +150,7 @@ def optimise(
             pictures = smoothed(pictures, stage.blur)
         if number == 0:
             relaxed = search.silent(pictures)
-        steps = search.run(pictures, stage.steps, done, bool(relaxed.any()))
+        steps = search.run(pictures, stage.steps, done, relaxed)
         for scores, found in steps:
             if not np.isfinite(scores).all() or not bool(torch.isfinite(found).all()):
                 stopped = done
@@ -178,7 +179,7 @@ class _Search:
     seed: int
 
     def run(
-        self, start: Tensor, steps: int, first: int, relaxed: bool
+        self, start: Tensor, steps: int, first: int, relaxed: NDArray[np.bool_]
     ) -> Iterator[tuple[NDArray[np.float64], Tensor]]:
         """Each step's objective, before the step, and pictures, after it."""
         recipe = self.recipe
@@ -187,15 +188,15 @@ class _Search:
         scores = torch.zeros(len(start))
         gradient: Tensor | None = None
         for step in range(first, first + steps):
-            rule = "redirected" if relaxed and step < _RELAXED_STEPS else "plain"
+            shut = torch.from_numpy(relaxed) if relaxed.any() and step < _RELAXED_STEPS else None
 
-            def closure(step: int = step, rule: str = rule) -> Tensor:
+            def closure(step: int = step, shut: Tensor | None = shut) -> Tensor:
                 nonlocal scores, gradient
                 optimiser.zero_grad(set_to_none=True)
                 pictures = form.pictures()
                 if not recipe.repairs.none:
                     pictures.retain_grad()
-                found = self._objective(pictures, step, rule)
+                found = self._objective(pictures, step, shut)
                 total = found.sum() - self._penalty(pictures)
                 total.backward()  # type: ignore[no-untyped-call]
                 scores = found.detach()
@@ -217,7 +218,7 @@ class _Search:
     def silent(self, pictures: Tensor) -> NDArray[np.bool_]:
         """For which pictures no signal at all arrives from the goal."""
         given = pictures.clone().requires_grad_()
-        found = self._objective(given, 0, "plain")
+        found = self._objective(given, 0, None)
         (signal,) = torch.autograd.grad(found.sum(), given, allow_unused=True)
         if signal is None:
             raise TargetError(f"{self.goal.text} does not depend on the input")
@@ -238,12 +239,15 @@ class _Search:
     def _middle(self) -> float:
         return 0.5 if self.canvas.photo else 0.0
 
-    def _objective(self, pictures: Tensor, step: int, rule: str) -> Tensor:
+    def _objective(self, pictures: Tensor, step: int, shut: Tensor | None) -> Tensor:
+        """The goal of each picture as this step shows it; closed units are opened where ``shut`` is true."""
         moved = self.recipe.robustness.moved(pictures, self.seed, step, self._middle)
         fed = self.canvas.feed(moved)
         if fed.ndim == 4 and self.canvas.axes == (0, 1, 2, 3):
             fed = fed.contiguous(memory_format=torch.channels_last)
-        with Session(self._graph, rule, source=self.model.source.name) as session, torch.enable_grad():
+        with Session(self._graph, source=self.model.source.name) as session, torch.enable_grad():
+            if shut is not None:
+                session.rule = redirected(shut)
             values = session.collect({self.model.source.name: fed}, self.goal.names)
             found = self.goal.objective(values)
         if not found.requires_grad:
