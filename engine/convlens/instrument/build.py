@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from convlens import ops
-from convlens.errors import ConvLensError, UnsupportedError
+from convlens.errors import UnsupportedError
 from convlens.graph.graph import Graph, Node
 from convlens.graph.pause import no_collection
 from convlens.graph.rectifiers import Rectifier, find_rectifiers
 from convlens.instrument.branching import Branching
+from convlens.instrument.failing import named
 from convlens.instrument.gates import gated
 from convlens.instrument.maker import Maker, from_array, to_tensor, with_integers, wrapped
 from convlens.instrument.rules import Rule
@@ -196,16 +197,9 @@ class TorchGraph(nn.Module):
         plan = self.plan(names)
         for step, expired in zip(plan.steps, plan.expire, strict=True):
             arguments = [self._read(name, held) for name in step.inputs]
-            try:
-                inside = {"rule": rule} if isinstance(step.call, Branching) else {}
+            inside = {"rule": rule} if isinstance(step.call, Branching) else {}
+            with named(step.node):
                 result = step.call(*arguments, **inside)
-            except ConvLensError:
-                raise
-            except (RuntimeError, ValueError, TypeError, IndexError) as error:
-                where = step.node.name or step.node.outputs[0]
-                raise UnsupportedError(
-                    f"{step.node.full_op} node {where!r} failed in PyTorch: {error}"
-                ) from error
             results = result if isinstance(result, tuple) else (result,)
             for name, computed in zip(step.node.outputs, results, strict=False):
                 if not name:

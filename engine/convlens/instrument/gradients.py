@@ -13,6 +13,7 @@ from torch import Tensor
 from convlens.errors import TargetError
 from convlens.explained import explained_at
 from convlens.instrument.session import Session
+from convlens.rows import repeated
 from convlens.targets import check_rows
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _parts(
         part = array[start : start + step]
         count = len(part)
         if fixed and count < fixed:  # the file takes no fewer; the copies' results are dropped
-            part = np.concatenate([part, np.repeat(part[-1:], fixed - count, axis=0)])
+            part = repeated(part, fixed)
         with Session(graph, rule, source=source) as session:
             prepare(session)
             tap = None if place == source else session.tap(place)
@@ -210,7 +211,6 @@ def _put(points: NDArray[Any], rows: int) -> Callable[[Tensor], Tensor]:
     """What replaces a value by ``points``, the last one repeated to ``rows``, as such a start."""
 
     def put(value: Tensor) -> Tensor:
-        given = np.concatenate([points, np.repeat(points[-1:], rows - len(points), axis=0)])
-        return torch.from_numpy(given).to(value).requires_grad_()
+        return torch.from_numpy(repeated(points, rows)).to(value).requires_grad_()
 
     return put

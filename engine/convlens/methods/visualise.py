@@ -10,26 +10,13 @@ from pydantic import BeforeValidator
 from convlens.errors import ParameterError
 from convlens.registry import Field, Finding, Job, Method, Paper, Parameters, register
 from convlens.results import Result
-from convlens.synthesis.presets import PRESETS
+from convlens.synthesis.presets import PRESETS, settings_of
 
 if TYPE_CHECKING:
     from convlens.model import Model
     from convlens.synthesis.canvas import Canvas
-    from convlens.synthesis.loop import Outcome, Recipe, Stage
+    from convlens.synthesis.loop import Outcome, Stage
     from convlens.targets import Spec, Target
-
-_OFF: dict[str, Any] = {
-    "start": "noise",
-    "parametrisation": "pixels",
-    "optimiser": "adam",
-    "learning_rate": 0.05,
-    "steps": 256,
-    "octaves": 1,
-    "octave_factor": 1.4,
-    "octave_blur": 0.0,
-    "blur_every": 4,
-}
-"""Where neither the person nor the preset says anything; numbers not listed are 0."""
 
 
 def _channels(value: Any) -> Any:
@@ -148,13 +135,15 @@ class Visualise(Method[VisualiseParameters]):
         from convlens.synthesis.canvas import canvas_for
         from convlens.synthesis.loop import optimise
         from convlens.synthesis.objectives import goal_of
+        from convlens.synthesis.recipes import recipe_of
 
         assert job.target is not None
-        model, settings = job.model, chosen(job.parameters)
+        given = job.parameters.model_dump(exclude={"preset", "channel", "side"})
+        model, settings = job.model, settings_of(job.parameters.preset, given)
         space = len(model.source.axes)
         canvas = canvas_for(model, (job.parameters.side,) * space if job.parameters.side else None)
         target, count = _pictures(job, job.target)
-        stages, recipe = _stages(canvas, settings), _recipe(settings)
+        stages, recipe = _stages(canvas, settings), recipe_of(settings)
         step = 1 if settings["optimiser"] == "lbfgs" else model.runner.step(min(job.batch_size, count))
         parts = []
         for first in range(0, count, step):
@@ -227,16 +216,6 @@ def _warned(parts: Sequence[Outcome]) -> list[str]:
     return said
 
 
-def chosen(parameters: VisualiseParameters) -> dict[str, Any]:
-    """Every setting: what was given, else the preset's, else off."""
-    preset = PRESETS[parameters.preset].settings
-    given = parameters.model_dump(exclude={"preset", "channel", "side"})
-    return {
-        name: value if value is not None else preset.get(name, _OFF.get(name, 0))
-        for name, value in given.items()
-    }
-
-
 def _pictures(job: Job[VisualiseParameters], target: Target) -> tuple[Target, int]:
     """The target with a row a picture, and how many pictures there are."""
     from convlens.synthesis.objectives import channels_of, repeated
@@ -257,24 +236,6 @@ def _pictures(job: Job[VisualiseParameters], target: Target) -> tuple[Target, in
     else:
         numbers = [int(part) for part in wanted.split(",")]
     return channels_of(target.layer, numbers), len(numbers)
-
-
-def _recipe(settings: dict[str, Any]) -> Recipe:
-    from convlens.synthesis.loop import Recipe
-    from convlens.synthesis.regularise import PENALTIES, Repairs
-    from convlens.synthesis.robust import Robustness
-
-    return Recipe(
-        settings["parametrisation"],
-        settings["optimiser"],
-        settings["learning_rate"],
-        robustness=Robustness(settings["jitter"], settings["scale"], settings["rotate"]),
-        penalties={name: settings[name] for name in PENALTIES},
-        repairs=Repairs(
-            settings["decay"], settings["blur"], settings["blur_every"], settings["small"], settings["idle"]
-        ),
-        centre=settings["centre"],
-    )
 
 
 def _stages(canvas: Canvas, settings: dict[str, Any]) -> list[Stage]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from convlens.errors import ModelFileError, UnsupportedError
 from convlens.graph.graph import Graph
+from convlens.rows import repeated
 from convlens.runtime.providers import providers, resolve
 from convlens.runtime.refusal import refusal
 from convlens.runtime.shared import SharedModel, numpy_dtype
@@ -270,12 +271,6 @@ def as_declared(array: NDArray[Any], dtype: str | None) -> NDArray[Any]:
     if dtype is not None and "float" in dtype and array.dtype.kind == "f":
         return np.asarray(array, numpy_dtype(dtype), order="C")
     return np.asarray(array, order="C")  # which leaves a single number without an axis
-
-
-def repeated(array: NDArray[Any], count: int) -> NDArray[Any]:
-    """The array repeated at its end to ``count`` rows, for models that take no fewer."""
-    missing = count - len(array)
-    return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
 
 
 def _unheld(value: ir.Value | None, graph: Graph, name: str) -> str | None:

@@ -9,9 +9,10 @@ import numpy as np
 
 from convlens.synthesis import starts
 from convlens.synthesis.canvas import canvas_for
-from convlens.synthesis.loop import Recipe, Stage, optimise
+from convlens.synthesis.loop import Stage, optimise
 from convlens.synthesis.objectives import channels_of, goal_of
-from convlens.synthesis.robust import Robustness
+from convlens.synthesis.presets import PRESETS
+from convlens.synthesis.recipes import recipe_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,12 +41,13 @@ def channel_pictures(
         UnsupportedError: the input holds no real numbers.
     """
     canvas = canvas_for(model)
-    recipe = Recipe(robustness=Robustness(8, 0.1, 5.0))
+    way = PRESETS["lucid2017"].settings
+    recipe = recipe_of(way)
     step = model.runner.step(min(batch_size, len(channels)))
     found = []
     for first in range(0, len(channels), step):
         part = channels[first : first + step]
-        start = starts.noise(canvas, len(part), seed)
+        start = starts.KINDS[way["start"]](canvas, len(part), seed)
         goal = goal_of(model, channels_of(layer, part))
         made = optimise(model, canvas, goal, start, [Stage(canvas.size, steps)], recipe, seed=seed)
         found.append(made.pictures.cpu().numpy())

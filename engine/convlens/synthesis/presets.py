@@ -98,3 +98,25 @@ PRESETS = {
     ),
 }
 """Settings that are not named here are off."""
+
+_OFF: Mapping[str, Any] = {
+    "start": "noise",
+    "parametrisation": "pixels",
+    "optimiser": "adam",
+    "learning_rate": 0.05,
+    "steps": 256,
+    "octaves": 1,
+    "octave_factor": 1.4,
+    "octave_blur": 0.0,
+    "blur_every": 4,
+}
+"""Where neither the person nor the preset says anything; numbers not listed are 0."""
+
+
+def settings_of(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Every setting that ``given`` names: its own value, else (for None) the preset's, else off."""
+    own = PRESETS[preset].settings
+    return {
+        name: value if value is not None else own.get(name, _OFF.get(name, 0))
+        for name, value in given.items()
+    }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from convlens.errors import UnsupportedError
 from convlens.graph.shapes import infer
-from convlens.runtime.runner import repeated
+from convlens.rows import repeated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

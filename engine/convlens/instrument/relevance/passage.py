@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convlens.errors import ConvLensError, TargetError, UnsupportedError
+from convlens.errors import TargetError
 from convlens.explained import explained_at
+from convlens.instrument.failing import named
 from convlens.instrument.relevance.linear import CONVOLUTIONS, Linear, affine, linear
 from convlens.instrument.relevance.nodes import Call
 from convlens.instrument.relevance.rules import RULES, Box, Composite, Rule, Settings
 from convlens.instrument.relevance.start import begin, own, totals, used
 from convlens.instrument.relevance.way import Stop, find_way, key
+from convlens.rows import repeated
 from convlens.targets import check_rows
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ def relevance(
     for start in range(0, len(array), step):
         part = array[start : start + step]
         count = len(part)
-        part = _filled(part, fixed)
+        part = repeated(part, fixed or 0)
         if passage is None:
             wanted = used(graph, {source: part}, target.rows(start, start + count), names, count)
             way = find_way(graph, place, wanted, composite)
@@ -93,7 +95,7 @@ def relevance(
         limits = None
         if box is not None:
             rows = [np.broadcast_to(each, array.shape)[start : start + count] for each in box]
-            limits = tuple(_filled(each, fixed) for each in rows)
+            limits = tuple(repeated(each, fixed or 0) for each in rows)
         values, at = passage.run(part, limits)
         for name, value in values.items():
             check_rows(name, tuple(value.shape), len(part), target.alone)
@@ -111,12 +113,6 @@ def relevance(
     if half and array.dtype != np.float64:
         return Relevance(*(each.astype(np.float32) for each in vars(result).values()))
     return result
-
-
-def _filled(part: NDArray[Any], fixed: int | None) -> NDArray[Any]:
-    """Repeated at its end where the file takes no fewer; what the copies give is dropped."""
-    missing = (fixed or 0) - len(part)
-    return part if missing <= 0 else np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
 
 
 @dataclass
@@ -144,15 +140,8 @@ class Passage:
         at = held[self.source]
         plan = graph.plan(names)
         for step, expired in zip(plan.steps, plan.expire, strict=True):
-            try:
+            with named(step.node):
                 results = self._compute(step, held)
-            except ConvLensError:
-                raise
-            except (RuntimeError, ValueError, TypeError, IndexError) as error:
-                where = step.node.name or step.node.outputs[0]
-                raise UnsupportedError(
-                    f"{step.node.full_op} node {where!r} failed in PyTorch: {error}"
-                ) from error
             for name, value in zip(step.node.outputs, results, strict=False):
                 if name == self.place:
                     at = value.detach().requires_grad_()
