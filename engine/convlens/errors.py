@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 FINE, FINDING, USAGE, MODEL, FAILED = 0, 1, 2, 3, 4
+STOPPED = 130  # by Ctrl-C, as shells have it
 
 
 class ConvLensError(Exception):

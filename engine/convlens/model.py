@@ -29,6 +29,7 @@ from convlens.trust.batches import Batching, batching_of
 from convlens.trust.certificate import Certificate
 from convlens.trust.checks import Check
 from convlens.trust.making import against_file, certificate_of
+from convlens.watch import Watch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -298,6 +299,7 @@ class Model:
         seed: int = 0,
         allow_uncertified: bool = False,
         progress: Callable[[float], None] | None = None,
+        watch: Watch | None = None,
         **parameters: Any,
     ) -> Result:
         """Run a registered method.
@@ -310,6 +312,7 @@ class Model:
             seed: for everything random.
             allow_uncertified: run although PyTorch and onnxruntime disagree; the Result says so.
             progress: called with the share that is done, 0 to 1.
+            watch: how a method that searches is followed, stopped and taken up again.
             parameters: the method's own.
 
         Raises:
@@ -326,6 +329,7 @@ class Model:
             seed=seed,
             allow_uncertified=allow_uncertified,
             advance=progress or (lambda _share: None),
+            watch=watch or Watch(),
         )
 
     def attribute(self, x: Inputs, target: Spec = None, method: str = "saliency", **options: Any) -> Result:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from convlens.model import Model
     from convlens.results import Result
     from convlens.targets import Spec, Target
+    from convlens.watch import Watch
 
 ENTRY_POINTS = "convlens.methods"
 
@@ -64,11 +65,18 @@ class Images:
 P = TypeVar("P", bound=Parameters)
 
 
+def _watch() -> Watch:
+    from convlens.watch import Watch
+
+    return Watch()
+
+
 @dataclass(frozen=True)
 class Job(Generic[P]):
     """One call of a method: everything that it may use.
 
-    ``images`` is empty and ``target`` None where the method needs none.
+    ``images`` is empty and ``target`` None where the method needs none; ``watch`` follows methods that
+    search (see :mod:`convlens.watch`).
     """
 
     model: Model
@@ -78,6 +86,7 @@ class Job(Generic[P]):
     batch_size: int
     seed: int
     advance: Callable[[float], None] = field(default=lambda _share: None)
+    watch: Watch = field(default_factory=_watch)
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,7 @@ class Method(ABC, Generic[P]):
             the hint ``heat`` (see :mod:`convlens.attribution.maps`) and can be judged and compared.
         preview: settings with which it is quick and coarse, for a first look.
         together: whether it is about its images as a set, so that one more changes what is said of all.
+        searches: whether it searches step by step, so that it can be watched, stopped and taken up again.
     """
 
     name: ClassVar[str]
@@ -145,6 +155,7 @@ class Method(ABC, Generic[P]):
     attributes: ClassVar[bool] = False
     preview: ClassVar[Mapping[str, Any]] = {}
     together: ClassVar[bool] = False
+    searches: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, job: Job[P]) -> Result:

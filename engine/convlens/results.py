@@ -36,7 +36,7 @@ class Result:
     Attributes:
         method: name of the method.
         kind: what it looks like, which decides how it is drawn: ``ranking``, ``map``, ``sprites``,
-            ``kernels``, ``crops``, ``curves``.
+            ``kernels``, ``crops``, ``curves``, ``panels``.
         main: name of the main array.
         arrays: every array by name; the first axis is the image where ``per_image`` is true.
         units: what the numbers of each array are.
@@ -44,7 +44,8 @@ class Result:
         views: what the model saw, N x height x width x channels, 8 bits; None for bare arrays.
         rows: the findings as a table for people and for ``--json``.
         how: how it was made: model hash, versions, seed, parameters, target, device, certificate.
-        hints: what drawing needs to know beside the arrays; ``each`` is a list with one entry an image.
+        hints: what drawing needs to know beside the arrays; ``each`` is a list with one entry an image,
+            ``photos`` one of plain picture files: ``name``, ``array`` and, for one of N, ``index``.
         shared: names of arrays that are the same for every image and have no image axis.
     """
 
@@ -114,6 +115,7 @@ class Result:
         written.append(path)
         if pictures:
             written += self.save_pictures(folder, stem)
+            written += self.save_photos(folder)
         text = json.dumps(self.record(), indent=1, ensure_ascii=False)
         write(record, lambda handle: handle.write(text.encode()))
         return [*written, record]
@@ -124,6 +126,23 @@ class Result:
         for picture in self.pictures:
             path = folder / f"{stem}-{picture.name}.png"
             write(path, partial(picture.composed().save, format="PNG"))
+            written.append(path)
+        return written
+
+    def save_photos(self, folder: Path) -> list[Path]:
+        """Write what the hint ``photos`` names as ``NAME.png``, pixel by pixel and with nothing around it.
+
+        An array is colours x height x width from 0 to 1, or height x width x colours in 8 bits.
+        """
+        from convlens.pictures.layout import as_photo, photo
+
+        written = []
+        for entry in self.hints.get("photos", ()):
+            array = self.arrays[entry["array"]]
+            array = array[entry["index"]] if entry.get("index") is not None else array
+            image = photo(array) if array.dtype == "uint8" else as_photo(array)
+            path = folder / f"{entry['name']}.png"
+            write(path, partial(image.save, format="PNG"))
             written.append(path)
         return written
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +14,12 @@ from convlens import cache, registry
 from convlens.errors import TargetError, UncertifiedError, UnsupportedError, UsageError
 from convlens.graph import bind
 from convlens.ops.quantcodes import straight_through
+from convlens.pictures.panels import strip
 from convlens.registry import Images, Job
 from convlens.results import Result
+from convlens.shown import shown
 from convlens.targets import Spec, Target, check_slope, faint, need_classes, saturation, settled, squashed
+from convlens.watch import Watch
 
 if TYPE_CHECKING:
     from convlens.inputs import Inputs
@@ -33,6 +38,7 @@ def run(
     seed: int,
     allow_uncertified: bool,
     advance: Callable[[float], None],
+    watch: Watch,
 ) -> Result:
     """Run a registered method; arguments and errors as :meth:`convlens.model.Model.run` has them."""
     technique = registry.method(method)
@@ -54,13 +60,33 @@ def run(
     warnings = _warnings(model, technique, goal, batch, batch_size)
     if goal is not None and goal.alone:
         batch_size = 1  # the rows of what it reads count boxes
-    job = Job(model, settings, batch, goal, batch_size, seed, advance)
-    result = technique.run(job)
+    job = Job(model, settings, batch, goal, batch_size, seed, advance, watch)
     how = _how(model, settings, goal, seed, certificate, allow_uncertified)
+    result = _watched(technique, job, how) if technique.searches else technique.run(job)
     if technique.gradients and (estimated := straight_through(model.graph)):
         how["gradients"] = estimated
     warnings += [text for text in result.how.get("warnings", ()) if text not in warnings]
     return replace(result, how={**how, **result.how, "warnings": warnings})
+
+
+def _watched(technique: registry.Method[Any], job: Job[Any], how: Mapping[str, Any]) -> Result:
+    """A run that can be stopped and taken up again by the same job."""
+    watch = job.watch
+    if watch.frames and watch.folder is None:
+        raise UsageError("frames are files; say a folder to put them in (-o, in Python Watch(folder=...))")
+    settings = {key: how[key] for key in ("model", "feeds", "parameters", "target", "seed", "versions")}
+    given = hashlib.sha256(np.ascontiguousarray(job.images.array).tobytes()).hexdigest()
+    watch.begin({"method": technique.name, "images": [given, *job.images.names], **settings})
+    if watch.draw is None:
+        watch.draw = partial(strip, photo=job.model.source.image, info=shown(job).get("input"))
+    with watch.listening():
+        result = technique.run(job)
+    watch.end()
+    if not watch.stopped:
+        return result
+    said = "stopped before its end; what there is was kept"
+    said += ", and --resume goes on" if watch.folder is not None else ""
+    return replace(result, how={**result.how, "warnings": [said, *result.how.get("warnings", ())]})
 
 
 def settle(
@@ -82,12 +108,12 @@ def settle(
     goal = model.target(technique.default(model) if spec is None else spec)
     if technique.gradients:
         check_slope(goal, model.graph, model.layers, model.source.name)
-    if goal.look is not None and not technique.images:
+    if goal.looks and not technique.images:
         raise TargetError(
             f"{goal.text} is found on an image, and {technique.name} takes none; name a channel or cells, "
             "such as --target LAYER:CHANNEL"
         )
-    if goal.look is not None:
+    if goal.looks:
         extent = tuple(batch.array.shape[axis] for axis in model.source.spatial)
         return settled(goal, batch.names, lambda i, names: _alone(model, batch, i, names), extent)
     if goal.kind != "predicted" or model.classes is None:
@@ -114,15 +140,18 @@ def _warnings(
     """What a person should know of a run that is done all the same."""
     if goal is None or not len(batch):
         return []
-    said = [faint(goal, batch.names)]
-    if technique.gradients and squashed(goal, model.graph) is not None and said == [None]:
-        scores = np.array([pick.record["score"] for pick in goal.picks if "score" in pick.record])
-        if len(scores) != len(batch):
-            names = list(goal.needs(model.graph.outputs))
-            values = model.runner.run({model.source.name: batch.array}, names, batch_size)
-            scores = np.asarray(goal.score(values))
-        said.append(saturation(goal, scores, batch.names, model.graph, model.layers))
-    return [text for text in said if text is not None]
+    said = []
+    for part in goal.parts:
+        text = faint(part, batch.names)
+        if text is None and technique.gradients and squashed(part, model.graph) is not None:
+            scores = np.array([pick.record["score"] for pick in part.picks if "score" in pick.record])
+            if len(scores) != len(batch):
+                names = list(part.needs(model.graph.outputs))
+                values = model.runner.run({model.source.name: batch.array}, names, batch_size)
+                scores = np.asarray(part.score(values))
+            text = saturation(part, scores, batch.names, model.graph, model.layers)
+        said.append(text)
+    return [text for text in dict.fromkeys(said) if text is not None]
 
 
 def _how(
@@ -137,16 +166,7 @@ def _how(
         "model": {"name": model.name, "file": model.path.name, "sha256": model.sha256},
         "feeds": bind.record(model.graph.bound),
         "parameters": settings.model_dump(),
-        "target": None
-        if goal is None
-        else {
-            "text": goal.text,
-            "kind": goal.kind,
-            "value": goal.value,
-            "index": list(goal.index) if isinstance(goal.index, tuple) else goal.index,
-            "each": list(goal.each),
-            "picked": [dict(pick.record) for pick in goal.picks],
-        },
+        "target": None if goal is None else goal.record(),
         "seed": seed,
         "device": {"onnxruntime": model.runner.device, "torch": model.runner.device},
         "certificate": certificate.summary(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,19 @@ import onnx
 import pytest
 import torch
 from onnx import helper, numpy_helper
+from PIL import Image
 
 import convlens
 from convlens.errors import TargetError
 from convlens.model import Model
+from convlens.pictures.panels import strip
 from convlens.synthesis.canvas import canvas_for
-from convlens.synthesis.loop import Recipe, Stage, optimise
+from convlens.synthesis.loop import Stage, optimise
 from convlens.synthesis.objectives import channels_of, goal_of
+from convlens.synthesis.recipes import Recipe
 from convlens.synthesis.regularise import Repairs
 from convlens.synthesis.robust import Robustness
+from convlens.watch import FRAMES, Watch
 from reference import nets
 
 SIZE = (6, 7)
@@ -157,12 +162,14 @@ def test_it_stops_at_the_first_number_that_is_none(tmp_path: Path) -> None:
     assert found.history.shape[1] == found.stopped
 
 
-def test_octaves_grow_to_the_full_size(tmp_path: Path) -> None:
+def test_octaves_grow_to_the_full_size_and_frames_have_it_from_the_start(tmp_path: Path) -> None:
     model = convlens.load(
         nets.saved(nets.classifier(0, (3, 16, 16)).onnx(), tmp_path), threads=1, mean=[0.5], std=[0.25]
     )
     stages = [Stage((8, 8), 3), Stage((12, 12), 3, 0.7), Stage((16, 16), 3, 0.7)]
     goal = goal_of(model, model.target("relu1:0"))
+    watch = Watch(tmp_path / "made", frames=3, draw=partial(strip, photo=True, info=None))
+    watch.begin({})
     found = optimise(
         model,
         canvas_for(model),
@@ -170,10 +177,18 @@ def test_octaves_grow_to_the_full_size(tmp_path: Path) -> None:
         torch.full((1, 3, 16, 16), 0.5),
         stages,
         Recipe("pixels", repairs=Repairs(decay=0.01, blur=0.5)),
-        frames=3,
+        watch=watch,
     )
     assert found.pictures.shape == (1, 3, 16, 16)
-    assert [tuple(frame.shape[2:]) for frame in found.frames] == [(8, 8), (12, 12), (16, 16)]
+    frames = sorted((tmp_path / "made" / FRAMES).iterdir())
+    assert [path.name for path in frames] == ["0-00001.png", "0-00002.png", "0-00003.png"]
+    drawn = []
+    for path in frames:
+        with Image.open(path) as frame:
+            drawn.append(np.asarray(frame))
+    assert [frame.shape for frame in drawn] == [(16, 16, 3)] * 3
+    last = np.rint(found.pictures[0].clamp(0, 1).numpy() * 255).transpose(1, 2, 0)
+    np.testing.assert_array_equal(drawn[-1], last)
     assert found.history.shape == (1, 9)
 
 

@@ -21,11 +21,12 @@ from convlens.cli.jobs import (
 )
 from convlens.cli.options import HELP, arranged
 from convlens.cli.verify import verify_command
-from convlens.errors import FAILED, USAGE, ConvLensError, nearest
+from convlens.errors import FAILED, STOPPED, USAGE, ConvLensError, nearest
 
 _EPILOG = (
     "Exit codes: 0 fine; 1 a finding (certificate not met); 2 usage; 3 the model cannot be read or is "
-    "refused; 4 something else failed, such as images that cannot be decoded."
+    "refused; 4 something else failed, such as images that cannot be decoded; 130 stopped by Ctrl-C, what was "
+    "finished is kept."
 )
 
 
@@ -104,14 +105,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.Abort:
-        return _say("stopped; what was finished is kept", 130)
+        return _say("stopped; what was finished is kept", STOPPED)
     except click.ClickException as error:
         if error.exit_code == USAGE and isinstance(error, click.exceptions.NoArgsIsHelpError):
             error.show()
             return USAGE
         return _say(error.format_message(), USAGE)
     except KeyboardInterrupt:
-        return _say("stopped; what was finished is kept", 130)
+        return _say("stopped; what was finished is kept", STOPPED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

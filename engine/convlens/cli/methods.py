@@ -18,7 +18,7 @@ from convlens.cli.show import (
     progress,
     warn_of_weights,
 )
-from convlens.errors import FAILED
+from convlens.errors import FAILED, STOPPED
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -45,6 +45,8 @@ def command_for(method: Method[Any]) -> click.Command:
         command = click.option(
             "-o", "--output", type=click.Path(path_type=Path), help="folder for arrays and JSON"
         )(command)
+    if method.searches:
+        command = _watch_options(command)
     for name, field in reversed(method.Parameters.model_fields.items()):
         command = _option(name, field)(command)
     if method.target:
@@ -63,6 +65,18 @@ def command_for(method: Method[Any]) -> click.Command:
     return arranged(click.command(method.name, help=text + ".", short_help=method.summary)(command))
 
 
+def _watch_options(command: Any) -> Any:
+    frames = click.option(
+        "--frames",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="pictures on the way that are kept in the folder frames",
+    )
+    resume = click.option("--resume", is_flag=True, help="go on with a search that was stopped")
+    return frames(resume(command))
+
+
 def _sentence(method: Method[Any]) -> str:
     """The first paragraph of the method's docstring, as plain text."""
     doc = (type(method).__doc__ or method.summary).strip().split("\n\n")[0]
@@ -77,11 +91,16 @@ def _option(name: str, field: FieldInfo) -> Any:
     low = next((m.ge for m in field.metadata if hasattr(m, "ge")), None)
     high = next((m.le for m in field.metadata if hasattr(m, "le")), None)
     kind = _strip_none(field.annotation)
+    several = get_origin(kind) is tuple
+    kind = get_args(kind)[0] if several else kind
     flag = f"--{name.replace('_', '-')}"
     shown = field.default is not None and field.default is not False
     if kind is bool:
         return click.option(flag, is_flag=True, default=field.default, help=", ".join(parts))
     settings: dict[str, Any] = {"default": field.default, "show_default": shown, "help": ", ".join(parts)}
+    if several:
+        settings |= {"multiple": True, "show_default": bool(field.default)}
+        settings["help"] += "; repeatable"
     if get_origin(kind) is Literal:
         settings["type"] = click.Choice([str(choice) for choice in get_args(kind)])
     elif kind is int and (low is not None or high is not None):
@@ -104,13 +123,15 @@ def _run(method: Method[Any], options: dict[str, Any]) -> int:
     from convlens.files import taken
     from convlens.images import expand
     from convlens.inputs import none_readable
+    from convlens.watch import Watch
 
     as_json, overwrite = options.pop("as_json"), options.pop("overwrite")
     output: Path | None = options.pop("output")
     if output is None and method.saves and not as_json:
         output = Path(f"convlens-{method.name}")
+    watch = Watch(output, options.pop("frames", 0), options.pop("resume", False))
     if output is not None:
-        check_folder(output, overwrite)
+        check_folder(output, overwrite, watch.resume)
     given = options.pop("images", ())
     target = options.pop("target", None)
     model = take_model(options)
@@ -124,7 +145,8 @@ def _run(method: Method[Any], options: dict[str, Any]) -> int:
         click.echo(f"convlens: skipped: {reason}", err=True)
     warn_of_weights(model)
     with progress(method.name) as advance:
-        result = model.run(method.name, batch, target, progress=advance, **options)
+        watch.tell = advance.tell
+        result = model.run(method.name, batch, target, progress=advance, watch=watch, **options)
     for warning in result.how["warnings"]:
         click.echo(f"convlens: warning: {warning}", err=True)
     written = result.save(output) if output is not None else []
@@ -142,4 +164,6 @@ def _run(method: Method[Any], options: dict[str, Any]) -> int:
             click.echo("uncertified: PyTorch and onnxruntime disagree on this model")
         if written:
             click.echo(f"\n{len(written)} files in {output}")
+    if watch.stopped:
+        return STOPPED
     return FAILED if unread else 0

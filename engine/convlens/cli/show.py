@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from convlens.errors import OutputError
+from convlens.watch import STATES
 
 
 def print_json(value: Any) -> None:
@@ -60,12 +61,15 @@ def text(value: Any) -> str:
     return str(value)
 
 
-def check_folder(folder: Path, overwrite: bool) -> None:
+def check_folder(folder: Path, overwrite: bool, resume: bool = False) -> None:
     """Refuse an output folder in which something could be lost.
 
     Raises:
-        OutputError: it is a file, or it is not empty and ``overwrite`` is false.
+        OutputError: it is a file, or it is not empty, ``overwrite`` is false and there is no unfinished
+            search in it to go on with.
     """
+    if resume and not overwrite and (folder / STATES).is_dir():
+        return
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file; expected a folder to write into")
     if folder.is_dir() and not overwrite and any(folder.iterdir()):
@@ -81,11 +85,28 @@ def warn_of_weights(model: Any) -> None:
         click.echo(f"convlens: {words}", err=True)
 
 
+class Bar:
+    """Moved by calling it with the share that is done; tells a few words beside it."""
+
+    def __init__(self, label: str, update: Callable[..., None] = lambda **_shown: None) -> None:
+        """``update`` redraws it with ``completed`` or ``description``."""
+        self._label = label
+        self._update = update
+
+    def __call__(self, share: float) -> None:
+        """Move."""
+        self._update(completed=share)
+
+    def tell(self, text: str) -> None:
+        """Put words beside the label."""
+        self._update(description=f"{self._label} {text}")
+
+
 @contextmanager
-def progress(label: str) -> Iterator[Callable[[float], None]]:
-    """A bar on stderr that is moved by calling it with the share that is done; none off a terminal."""
+def progress(label: str) -> Iterator[Bar]:
+    """A bar on stderr; none off a terminal."""
     if not sys.stderr.isatty():
-        yield lambda _share: None
+        yield Bar(label)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -99,4 +120,4 @@ def progress(label: str) -> Iterator[Callable[[float], None]]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=1.0)
-        yield lambda share: bar.update(task, completed=share)
+        yield Bar(label, lambda **shown: bar.update(task, **shown))

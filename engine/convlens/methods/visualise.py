@@ -10,9 +10,13 @@ from pydantic import BeforeValidator
 from convlens.errors import ParameterError
 from convlens.registry import Field, Finding, Job, Method, Paper, Parameters, register
 from convlens.results import Result
+from convlens.shown import shown
 from convlens.synthesis.presets import PRESETS, settings_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from convlens.model import Model
     from convlens.synthesis.canvas import Canvas
     from convlens.synthesis.loop import Outcome, Stage
@@ -115,11 +119,12 @@ class Visualise(Method[VisualiseParameters]):
         "section 3; section 2; all of it",
         "https://distill.pub/2017/feature-visualization/",
     )
-    kind = "made"
+    kind = "panels"
     Parameters = VisualiseParameters
     images = False
     gradients = True
     target = True
+    searches = True
     preview: ClassVar[dict[str, Any]] = {"steps": 4, "jitter": 1}
 
     def default(self, model: Model) -> Spec:
@@ -133,6 +138,7 @@ class Visualise(Method[VisualiseParameters]):
 
         from convlens.synthesis import starts
         from convlens.synthesis.canvas import canvas_for
+        from convlens.synthesis.fitting import groups
         from convlens.synthesis.loop import optimise
         from convlens.synthesis.objectives import goal_of
         from convlens.synthesis.recipes import recipe_of
@@ -145,25 +151,33 @@ class Visualise(Method[VisualiseParameters]):
         target, count = _pictures(job, job.target)
         stages, recipe = _stages(canvas, settings), recipe_of(settings)
         step = 1 if settings["optimiser"] == "lbfgs" else model.runner.step(min(job.batch_size, count))
-        parts = []
-        for first in range(0, count, step):
-            part = target.rows(first, first + step)
-            rows = min(step, count - first)
+        halved: list[str] = []
 
-            def advance(share: float, first: int = first, rows: int = rows) -> None:
-                job.advance((first + share * rows) / count)
-
-            start = starts.KINDS[settings["start"]](canvas, rows, job.seed)
-            parts.append(
-                optimise(
-                    model, canvas, goal_of(model, part), start, stages, recipe, seed=job.seed, advance=advance
-                )
+        def search(first: int, rows: int) -> Outcome:
+            return optimise(
+                model,
+                canvas,
+                goal_of(model, target.rows(first, first + rows)),
+                starts.KINDS[settings["start"]](canvas, rows, job.seed),
+                stages,
+                recipe,
+                seed=job.seed,
+                watch=job.watch,
+                key=f"{first:04d}-{rows}",
+                advance=lambda share: job.advance((first + share * rows) / count),
             )
+
+        parts = []
+        for part in groups(count, step, search, halved):
+            parts.append(part)
+            if part.interrupted is not None:
+                break
+        made = sum(len(part.scores) for part in parts)
         scores = np.concatenate([part.scores for part in parts])
         pictures = np.concatenate([part.pictures.cpu().numpy() for part in parts])
-        history = np.concatenate([part.history for part in parts])
+        history = _beside([part.history for part in parts])
         dead = np.concatenate([part.dead for part in parts])
-        labels = [target.words(row) for row in range(count)]
+        labels = [target.words(row) for row in range(made)]
         return Result(
             method=self.name,
             kind=self.kind,
@@ -181,13 +195,18 @@ class Visualise(Method[VisualiseParameters]):
                     "score": float(scores[row]),
                     "silent": bool(dead[row]),
                 }
-                for row in range(count)
+                for row in range(made)
             ),
-            hints={"photo": canvas.photo, "labels": labels, "title": job.target.text, **_shown(job)},
+            hints={
+                "photo": canvas.photo,
+                "panels": [_sheet(job.target.text, labels, scores.tolist())],
+                "photos": _files(labels) if canvas.photo else [],
+                **shown(job),
+            },
             how={
                 "settings": settings,
                 "source": PRESETS[job.parameters.preset].source,
-                "warnings": _warned(parts),
+                "warnings": halved + _warned(parts),
             },
         )
 
@@ -198,6 +217,38 @@ class Visualise(Method[VisualiseParameters]):
             Finding("attention", f"{name}: no signal reaches the picture.", "its gradient is zero everywhere")
             for name in silent
         ]
+
+
+def _beside(histories: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Scores by step of all searches; those that ended early are filled up with NaN."""
+    import numpy as np
+
+    longest = max(part.shape[1] for part in histories)
+    return np.concatenate(
+        [np.pad(part, ((0, 0), (0, longest - part.shape[1])), constant_values=np.nan) for part in histories]
+    )
+
+
+def _sheet(title: str, labels: list[str], scores: list[float]) -> dict[str, Any]:
+    """All pictures on one sheet."""
+    names = [label.removesuffix(f" of {title.removeprefix('layer ')}") for label in labels]
+    one = len(labels) == 1
+    answers = f"what {labels[0]} answers to most"
+    return {
+        "name": labels[0] if one else title,
+        "caption": answers if one else f"what the channels of {title} answer to",
+        "alt": f"{answers[0].upper()}{answers[1:]}, with a score of {scores[0]:.3g}."
+        if one
+        else f"{len(labels)} pictures, one for each of {labels[0]} to {labels[-1]}.",
+        "tiles": [{"array": "picture", "index": row, "label": name} for row, name in enumerate(names)],
+    }
+
+
+def _files(labels: list[str]) -> list[dict[str, Any]]:
+    """Each picture as a file of its own."""
+    from convlens.pictures.picture import slug
+
+    return [{"name": slug(label), "array": "picture", "index": row} for row, label in enumerate(labels)]
 
 
 def _warned(parts: Sequence[Outcome]) -> list[str]:
@@ -251,9 +302,3 @@ def _stages(canvas: Canvas, settings: dict[str, Any]) -> list[Stage]:
         steps = each if number < octaves - 1 else settings["steps"] - each * (octaves - 1)
         stages.append(Stage(size, steps, settings["octave_blur"]))
     return stages
-
-
-def _shown(job: Job[Any]) -> dict[str, Any]:
-    from convlens.shown import shown
-
-    return dict(shown(job))

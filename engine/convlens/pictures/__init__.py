@@ -19,7 +19,7 @@ KINDS = {
     "montage": "convlens.pictures.montage",
     "curves": "convlens.pictures.curves",
     "judged": "convlens.pictures.judged",
-    "made": "convlens.pictures.made",
+    "panels": "convlens.pictures.panels",
     "ranking": None,
 }
 """The module that draws each kind; None where the table of rows says it all."""

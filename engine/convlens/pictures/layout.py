@@ -37,8 +37,8 @@ def sheet(
     rows: Sequence[str] | None = None,
     gap: int = 2,
 ) -> Image.Image:
-    """Tiles of one size on a white sheet, with a text under each, or one in front of each row."""
-    width, height = tiles[0].size
+    """Tiles on a white sheet, each in the middle of its cell, with a text under each or before each row."""
+    width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
     under = 15 if labels is not None else 0
     pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     front = max((int(pen.textlength(text, font(11))) for text in rows), default=0) + 6 if rows else 0
@@ -49,7 +49,7 @@ def sheet(
     for index, tile in enumerate(tiles):
         row, column = divmod(index, columns)
         x, y = front + column * (width + gap), row * (height + under + gap)
-        page.paste(tile, (x, y))
+        page.paste(tile, (x + (width - tile.width) // 2, y + (height - tile.height) // 2))
         if labels is not None:
             text = labels[index]
             while text and pen.textlength(text, font(11)) > width + gap:

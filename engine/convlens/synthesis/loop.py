@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from convlens.errors import TargetError
-from convlens.instrument.rules import redirected
-from convlens.instrument.session import Session
-from convlens.synthesis import parametrise, regularise
 from convlens.synthesis.canvas import Canvas, resample
-from convlens.synthesis.parametrise import Parametrisation, smoothed
-from convlens.synthesis.regularise import Repairs
-from convlens.synthesis.robust import Robustness
+from convlens.synthesis.climb import Ascent, Climb
+from convlens.synthesis.objectives import Goal
+from convlens.synthesis.parametrise import smoothed
+from convlens.synthesis.recipes import Recipe
+from convlens.watch import Watch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convlens.model import Model
 
-Objective: TypeAlias = "Callable[[Mapping[str, Tensor]], Tensor]"
-"""From values by ONNX name to one number a picture, which is driven up."""
-
 _RELAXED_STEPS = 16
+
+Enlarge: TypeAlias = "Callable[[Tensor, Stage], Tensor]"
+"""From the pictures that a stage left to those that the next one begins with."""
 
 
 @dataclass(frozen=True)
@@ -45,47 +45,6 @@ class Stage:
     blur: float = 0.0
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a picture is sought; each part is a piece of its own.
-
-    Attributes:
-        parametrisation: a name of :data:`parametrise.KINDS`.
-        optimiser: ``adam``, ``sgd`` (with momentum, the gradient brought to a mean square of 1) or
-            ``lbfgs``.
-        rate: step size of the optimiser.
-        momentum: of ``sgd``.
-        robustness: what is changed at every step.
-        penalties: weight of each of :data:`regularise.PENALTIES`.
-        repairs: what is done to the picture after a step.
-        centre: how much the gradient is gathered in the middle at the start, 0 to 1 (Nguyen et al. 2016).
-    """
-
-    parametrisation: str = "fourier"
-    optimiser: str = "adam"
-    rate: float = 0.05
-    momentum: float = 0.9
-    robustness: Robustness = field(default_factory=Robustness)
-    penalties: Mapping[str, float] = field(default_factory=dict)
-    repairs: Repairs = field(default_factory=Repairs)
-    centre: float = 0.0
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What is driven up.
-
-    Attributes:
-        names: ONNX values that are read.
-        objective: from those to one number a picture.
-        text: what it is, for people.
-    """
-
-    names: Sequence[str]
-    objective: Objective
-    text: str
-
-
 @dataclass
 class Outcome:
     """What a search found.
@@ -97,7 +56,7 @@ class Outcome:
         dead: whether no signal reached the picture, N.
         relaxed: whether the signal had to be let through closed rectifiers at the start.
         stopped: the step at which a number was not finite any more, None where all were.
-        frames: pictures on the way, frames x N x channels x size, for those who asked.
+        interrupted: steps that were done when somebody asked for an end, None where nobody did.
     """
 
     pictures: Tensor
@@ -106,7 +65,12 @@ class Outcome:
     dead: NDArray[np.bool_]
     relaxed: NDArray[np.bool_]
     stopped: int | None = None
-    frames: Sequence[Tensor] = ()
+    interrupted: int | None = None
+
+
+def enlarged(pictures: Tensor, stage: Stage) -> Tensor:
+    """Pictures in the size of the next stage, smoothed as it says."""
+    return smoothed(resample(pictures, stage.size), stage.blur)
 
 
 def optimise(
@@ -118,7 +82,9 @@ def optimise(
     recipe: Recipe,
     *,
     seed: int = 0,
-    frames: int = 0,
+    watch: Watch | None = None,
+    key: str = "0",
+    enlarge: Enlarge = enlarged,
     advance: Callable[[float], None] = lambda _share: None,
 ) -> Outcome:
     """Drive ``goal`` up from ``start``, one picture a row, rows apart from each other.
@@ -131,167 +97,120 @@ def optimise(
         stages: sizes and steps, in order.
         recipe: how.
         seed: of what is random at each step.
-        frames: how many pictures on the way to keep.
+        watch: how it is followed; an unfinished search of the same ``key`` goes on where it stopped.
+        key: of this search among those of a method, letters, digits and dashes.
+        enlarge: what happens between two stages.
         advance: called with the share that is done.
 
     Raises:
         TargetError: the goal has no gradient, or does not depend on the input.
     """
-    search = _Search(model, canvas, goal, recipe, seed)
-    total = sum(stage.steps for stage in stages)
-    kept = set(np.linspace(0, total - 1, frames).round().astype(int).tolist()) if frames else set()
-    pictures, history, taken = start, [], []
-    relaxed = np.zeros(len(start), bool)
-    done, stopped = 0, None
-    for number, stage in enumerate(stages):
-        if tuple(pictures.shape[2:]) != stage.size:
-            pictures = resample(pictures, stage.size)
-        if number:
-            pictures = smoothed(pictures, stage.blur)
-        if number == 0:
-            relaxed = search.silent(pictures)
-        steps = search.run(pictures, stage.steps, done, relaxed)
-        for scores, found in steps:
-            if not np.isfinite(scores).all() or not bool(torch.isfinite(found).all()):
-                stopped = done
-                break
-            history.append(scores)
-            pictures = found
-            if done in kept:
-                taken.append(found.clone())
-            done += 1
-            advance(done / total)
-        if stopped is not None:
-            break
-    scores, dead = search.score(pictures)
-    told = np.stack(history, axis=1) if history else np.zeros((len(start), 0))
-    return Outcome(pictures, scores, told, dead, relaxed, stopped, taken)
+    ascent = Ascent(model, canvas, goal, recipe, seed)
+    run = _Run(ascent, list(stages), watch or Watch(), key, enlarge, advance)
+    return run.outcome(start)
 
 
 @dataclass
-class _Search:
-    """One search: the model, what is sought and how."""
+class _Progress:
+    """How far a search is: all that a later run needs beside leaves and optimiser."""
 
-    model: Model
-    canvas: Canvas
-    goal: Goal
-    recipe: Recipe
-    seed: int
-
-    def run(
-        self, start: Tensor, steps: int, first: int, relaxed: NDArray[np.bool_]
-    ) -> Iterator[tuple[NDArray[np.float64], Tensor]]:
-        """Each step's objective, before the step, and pictures, after it."""
-        recipe = self.recipe
-        form = parametrise.KINDS[recipe.parametrisation](self.canvas, start)
-        optimiser = self._optimiser(form)
-        scores = torch.zeros(len(start))
-        gradient: Tensor | None = None
-        for step in range(first, first + steps):
-            shut = torch.from_numpy(relaxed) if relaxed.any() and step < _RELAXED_STEPS else None
-
-            def closure(step: int = step, shut: Tensor | None = shut) -> Tensor:
-                nonlocal scores, gradient
-                optimiser.zero_grad(set_to_none=True)
-                pictures = form.pictures()
-                if not recipe.repairs.none:
-                    pictures.retain_grad()
-                found = self._objective(pictures, step, shut)
-                total = found.sum() - self._penalty(pictures)
-                total.backward()  # type: ignore[no-untyped-call]
-                scores = found.detach()
-                gradient = None if recipe.repairs.none else pictures.grad
-                self._shape(form, step, first + steps)
-                return -total.detach()
-
-            optimiser.step(closure)  # type: ignore[arg-type]
-            with torch.no_grad():
-                pictures = form.pictures()
-            if not recipe.repairs.none:
-                pictures = recipe.repairs.mended(pictures, gradient, step, self._middle)
-            if not recipe.repairs.none or recipe.parametrisation == "pixels":
-                form.put(pictures)
-                with torch.no_grad():
-                    pictures = form.pictures()
-            yield scores.double().cpu().numpy(), pictures.detach().clone()
-
-    def silent(self, pictures: Tensor) -> NDArray[np.bool_]:
-        """For which pictures no signal at all arrives from the goal."""
-        given = pictures.clone().requires_grad_()
-        found = self._objective(given, 0, None)
-        (signal,) = torch.autograd.grad(found.sum(), given, allow_unused=True)
-        if signal is None:
-            raise TargetError(f"{self.goal.text} does not depend on the input")
-        return np.asarray(signal.flatten(1).abs().amax(dim=1).cpu().numpy() == 0)
-
-    def score(self, pictures: Tensor) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """The objective of pictures as they are, and which of them get no signal."""
-        with torch.no_grad():
-            feeds = {self.model.source.name: self.canvas.feed(pictures)}
-            found = self.goal.objective(self._graph.values(feeds, self.goal.names))
-        return found.double().cpu().numpy(), self.silent(pictures)
-
-    @property
-    def _graph(self) -> Any:
-        return self.model.instrument(self.canvas.dtype)
-
-    @property
-    def _middle(self) -> float:
-        return 0.5 if self.canvas.photo else 0.0
-
-    def _objective(self, pictures: Tensor, step: int, shut: Tensor | None) -> Tensor:
-        """The goal of each picture as this step shows it; closed units are opened where ``shut`` is true."""
-        moved = self.recipe.robustness.moved(pictures, self.seed, step, self._middle)
-        fed = self.canvas.feed(moved)
-        if fed.ndim == 4 and self.canvas.axes == (0, 1, 2, 3):
-            fed = fed.contiguous(memory_format=torch.channels_last)
-        with Session(self._graph, source=self.model.source.name) as session, torch.enable_grad():
-            if shut is not None:
-                session.rule = redirected(shut)
-            values = session.collect({self.model.source.name: fed}, self.goal.names)
-            found = self.goal.objective(values)
-        if not found.requires_grad:
-            raise TargetError(
-                f"{self.goal.text} has no gradient; choose a value before the step that cuts it"
-            )
-        return found
-
-    def _penalty(self, pictures: Tensor) -> Tensor:
-        offset = pictures - self._middle
-        weighted = [
-            weight * regularise.PENALTIES[name](offset).sum()
-            for name, weight in self.recipe.penalties.items()
-            if weight
-        ]
-        return sum(weighted, pictures.new_zeros(()))
-
-    def _optimiser(self, form: Parametrisation) -> torch.optim.Optimizer:
-        rate = self.recipe.rate
-        if self.recipe.optimiser == "sgd":
-            return torch.optim.SGD(form.leaves, lr=rate, momentum=self.recipe.momentum)
-        if self.recipe.optimiser == "lbfgs":
-            return torch.optim.LBFGS(form.leaves, lr=rate, max_iter=1, history_size=20)
-        return torch.optim.Adam(form.leaves, lr=rate)
-
-    def _shape(self, form: Parametrisation, step: int, last: int) -> None:
-        """What is done to the gradient of the leaves before the step."""
-        with torch.no_grad():
-            for leaf in form.leaves:
-                if leaf.grad is None:
-                    continue
-                leaf.grad.neg_()  # optimisers go down
-                if self.recipe.centre and leaf.ndim == 2 + len(self.canvas.size):
-                    leaf.grad *= _gathered(leaf, self.recipe.centre * (1 - step / last))
-                if self.recipe.optimiser == "sgd":
-                    size = leaf.grad.flatten(1).pow(2).mean(dim=1).sqrt().clamp(min=1e-30)
-                    leaf.grad /= size.view(-1, *(1 for _ in leaf.shape[1:]))
+    pictures: Tensor
+    relaxed: list[bool]
+    stage: int = 0
+    step: int = 0
+    done: int = 0
+    history: Tensor | None = None
+    stopped: int | None = None
 
 
-def _gathered(like: Tensor, strength: float) -> Tensor:
-    """A Gaussian over the middle of the picture, flat where ``strength`` is 0."""
-    total = torch.ones(like.shape[2:], dtype=like.dtype, device=like.device)
-    for axis, length in enumerate(like.shape[2:]):
-        at = torch.linspace(-1, 1, length, dtype=like.dtype, device=like.device)
-        bell = torch.exp(-(at**2) / (2 * 0.3**2))
-        total = total * bell.view([-1 if a == axis else 1 for a in range(like.ndim - 2)])
-    return (1 - strength) + strength * total
+class _Run:
+    """One search from the first stage to the last."""
+
+    def __init__(
+        self,
+        ascent: Ascent,
+        stages: list[Stage],
+        watch: Watch,
+        key: str,
+        enlarge: Enlarge,
+        advance: Callable[[float], None],
+    ) -> None:
+        self.ascent = ascent
+        self.stages = stages
+        self.watch = watch
+        self.key = key
+        self.enlarge = enlarge
+        self.advance = advance
+        self.total = sum(stage.steps for stage in stages)
+
+    def outcome(self, start: Tensor) -> Outcome:
+        """Search, or go on searching, and say what was found."""
+        at, climb = self._taken_up(start)
+        rows = len(start)
+        told = np.full((rows, self.total), np.nan)
+        if at.history is not None:
+            told[:, : at.done] = at.history.numpy()
+        interrupted = False
+        while at.stage < len(self.stages) and at.stopped is None and not interrupted:
+            stage = self.stages[at.stage]
+            climb = climb or self._begun(at, stage)
+            while at.step < stage.steps:
+                shut = torch.tensor(at.relaxed) if any(at.relaxed) and at.done < _RELAXED_STEPS else None
+                scores, found = climb.step(at.done, at.done - at.step + stage.steps, shut)
+                if not np.isfinite(scores).all() or not bool(torch.isfinite(found).all()):
+                    at.stopped = at.done
+                    break
+                told[:, at.done] = scores
+                at.pictures, at.step, at.done = found, at.step + 1, at.done + 1
+                self._say(at, scores)
+                at.history = torch.from_numpy(told[:, : at.done])
+                interrupted = self.watch.stopped and at.done < self.total
+                self.watch.keep(self.key, partial(self._store, at, climb), now=interrupted)
+                if interrupted:
+                    break
+            else:
+                at.stage, at.step, climb = at.stage + 1, 0, None
+        if not interrupted:
+            at.stage = len(self.stages)
+            self.watch.keep(self.key, partial(self._store, at, None), now=True)
+        if tuple(at.pictures.shape[2:]) != self.stages[-1].size:  # an early end
+            at.pictures = resample(at.pictures, self.stages[-1].size)
+        return Outcome(
+            at.pictures,
+            self.ascent.score(at.pictures),
+            told[:, : at.done],
+            self.ascent.silent(at.pictures),
+            np.array(at.relaxed, bool),
+            at.stopped,
+            at.done if interrupted else None,
+        )
+
+    def _begun(self, at: _Progress, stage: Stage) -> Climb:
+        if at.stage:
+            at.pictures = self.enlarge(at.pictures, stage)
+        return Climb(self.ascent, at.pictures)
+
+    def _taken_up(self, start: Tensor) -> tuple[_Progress, Climb | None]:
+        """Where the search stands: at its start, or where an earlier run left it."""
+        stored = self.watch.state(self.key)
+        if stored is None:
+            size = self.stages[0].size
+            first = start if tuple(start.shape[2:]) == size else resample(start, size)
+            return _Progress(first, self.ascent.silent(first).tolist()), None
+        read: dict[str, Any] = torch.load(BytesIO(stored), weights_only=True)
+        at = _Progress(**read["at"])
+        if read["climb"] is None:
+            return at, None
+        climb = Climb(self.ascent, at.pictures)
+        climb.restore(read["climb"])
+        return at, climb
+
+    def _store(self, at: _Progress, climb: Climb | None, file: Any) -> None:
+        torch.save({"at": asdict(at), "climb": climb.state() if climb is not None else None}, file)
+
+    def _say(self, at: _Progress, scores: NDArray[np.float64]) -> None:
+        self.advance(at.done / self.total)
+        size = self.stages[-1].size
+        self.watch.see(
+            self.key, at.done, self.total, float(scores.mean()), lambda: at.pictures.cpu().numpy(), size
+        )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from convlens.errors import LayerError
-from convlens.synthesis.loop import Goal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,6 +14,24 @@ if TYPE_CHECKING:
     from convlens.graph.layers import Layer
     from convlens.model import Model
     from convlens.targets import Target
+
+Objective: TypeAlias = "Callable[[Mapping[str, Tensor]], Tensor]"
+"""From values by ONNX name to one number a picture, which is driven up."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is driven up.
+
+    Attributes:
+        names: ONNX values that are read.
+        objective: from those to one number a picture.
+        text: what it is, for people.
+    """
+
+    names: Sequence[str]
+    objective: Objective
+    text: str
 
 
 def goal_of(model: Model, target: Target) -> Goal:

@@ -1,13 +1,54 @@
-"""The pieces of a search, put together from settings by name."""
+"""How a picture is sought: the pieces of a search, and how settings by name put them together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from convlens.synthesis.loop import Recipe
+from convlens.synthesis import parametrise
 from convlens.synthesis.regularise import PENALTIES, Repairs
 from convlens.synthesis.robust import Robustness
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convlens.synthesis.canvas import Canvas
+    from convlens.synthesis.parametrise import Parametrisation
+
+Form: TypeAlias = "Callable[[Canvas, Tensor], Parametrisation]"
+"""What makes a parametrisation from the canvas and the pictures of the start."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a picture is sought; each part is a piece of its own.
+
+    Attributes:
+        parametrisation: a name of :data:`parametrise.KINDS`, or what makes one.
+        optimiser: ``adam``, ``sgd`` (with momentum, the gradient brought to a mean square of 1) or
+            ``lbfgs``.
+        rate: step size of the optimiser.
+        momentum: of ``sgd``.
+        robustness: what is changed at every step.
+        penalties: weight of each of :data:`regularise.PENALTIES`.
+        repairs: what is done to the picture after a step.
+        centre: how much the gradient is gathered in the middle at the start, 0 to 1 (Nguyen et al. 2016).
+    """
+
+    parametrisation: str | Form = "fourier"
+    optimiser: str = "adam"
+    rate: float = 0.05
+    momentum: float = 0.9
+    robustness: Robustness = field(default_factory=Robustness)
+    penalties: Mapping[str, float] = field(default_factory=dict)
+    repairs: Repairs = field(default_factory=Repairs)
+    centre: float = 0.0
+
+    def form(self, canvas: Canvas, start: Tensor) -> Parametrisation:
+        """The leaves of a search that begins with ``start``."""
+        kind = self.parametrisation
+        return (parametrise.KINDS[kind] if isinstance(kind, str) else kind)(canvas, start)
 
 
 def recipe_of(settings: Mapping[str, Any]) -> Recipe:
