@@ -14,7 +14,6 @@ from convlens import cache, registry
 from convlens.errors import TargetError, UncertifiedError, UnsupportedError, UsageError
 from convlens.graph import bind
 from convlens.ops.quantcodes import straight_through
-from convlens.pictures.panels import strip
 from convlens.registry import Images, Job
 from convlens.results import Result
 from convlens.shown import shown
@@ -71,6 +70,8 @@ def run(
 
 def _watched(technique: registry.Method[Any], job: Job[Any], how: Mapping[str, Any]) -> Result:
     """A run that can be stopped and taken up again by the same job."""
+    from convlens.pictures.panels import strip
+
     watch = job.watch
     if watch.frames and watch.folder is None:
         raise UsageError("frames are files; say a folder to put them in (-o, in Python Watch(folder=...))")

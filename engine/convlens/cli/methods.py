@@ -55,7 +55,8 @@ def command_for(method: Method[Any]) -> click.Command:
             "--target",
             help="class (281, 'tiger cat'), layer:channel, layer:channel@row,column, layer, a selector like "
             "output[0,4,:].max, output=class, or a place in input pixels: class@segment, class@row,column, "
-            "@row,column; the predicted class of each image by default",
+            "@row,column; or a sum of these, 0.7*layer:3 + 0.3*281; the predicted class of each image by "
+            "default",
         )(command)
     if method.images:
         command = click.argument("images", nargs=-1, required=True)(command)
@@ -91,7 +92,7 @@ def _option(name: str, field: FieldInfo) -> Any:
     low = next((m.ge for m in field.metadata if hasattr(m, "ge")), None)
     high = next((m.le for m in field.metadata if hasattr(m, "le")), None)
     kind = _strip_none(field.annotation)
-    several = get_origin(kind) is tuple
+    several = get_origin(kind) is tuple and isinstance(field.default, tuple)  # else one text says them all
     kind = get_args(kind)[0] if several else kind
     flag = f"--{name.replace('_', '-')}"
     shown = field.default is not None and field.default is not False
