@@ -1,0 +1,135 @@
+"""What is recorded of a model: layers, feature vector, how many places, in which pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from convlens import cache
+from convlens.errors import LayerError
+from convlens.graph import bind
+
+if TYPE_CHECKING:
+    from convlens.graph.layers import Layer
+    from convlens.model import Model
+
+FORMAT = 1
+"""Of recordings on disk."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A layer that is recorded: its ONNX name, alias, channels and axes."""
+
+    name: str
+    alias: str
+    op: str
+    channels: int
+    channel_axis: int
+    spatial_axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is recorded.
+
+    Attributes:
+        layers: whose channels are followed.
+        feature: the layer of which one vector an image is kept, the mean of each channel over its positions;
+            None for none.
+        k: strongest places a channel.
+        shard: images in one shard, the piece that is lost at most when a recording is killed.
+        batch_size: images in one forward.
+    """
+
+    layers: tuple[Followed, ...]
+    feature: Followed | None
+    k: int
+    shard: int
+    batch_size: int
+
+    def record(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+    def names(self) -> list[str]:
+        """Every ONNX value that is read."""
+        own = [self.feature.name] if self.feature is not None else []
+        return list(dict.fromkeys([layer.name for layer in self.layers] + own))
+
+
+def plan_of(
+    model: Model, layers: Sequence[str] = (), *, k: int = 9, shard: int = 256, batch_size: int = 8
+) -> Plan:
+    """What to record of a model.
+
+    Args:
+        model: the model.
+        layers: names or aliases; every rectifier's output without them, or every layer with channels where
+            the model has no rectifier.
+        k: strongest places a channel.
+        shard: images in one shard.
+        batch_size: images in one forward.
+
+    Raises:
+        LayerError: there is no such layer, or it has no channels.
+    """
+    chosen = [model.layers.find(name) for name in layers] or _usual(model)
+    feature = feature_of(model)
+    return Plan(
+        tuple(_followed(layer) for layer in dict.fromkeys(chosen)),
+        _followed(feature) if feature is not None else None,
+        k,
+        shard,
+        batch_size,
+    )
+
+
+def feature_of(model: Model) -> Layer | None:
+    """The last layer before the class scores, or of all where there are none, that tells images apart.
+
+    That is the last one with one vector an image, and where there is none the last one with channels.
+    """
+    classes = model.classes
+    scores = {classes.name, classes.logits} if classes is not None else set()
+    before = model.graph.ancestors(list(scores)) if scores else None
+    known = [
+        layer
+        for layer in model.layers
+        if layer.name not in scores
+        and (before is None or layer.name in before)
+        and layer.channels is not None
+        and layer.channels > 1
+    ]
+    vectors = [
+        layer
+        for layer in known
+        if all(dim == 1 for axis, dim in enumerate(layer.shape or ()) if axis not in (0, layer.channel_axis))
+    ]
+    found = vectors or known
+    return found[-1] if found else None
+
+
+def _usual(model: Model) -> list[Layer]:
+    known = [layer for layer in model.layers if layer.channels is not None]
+    return [layer for layer in known if layer.kind == "rectifier"] or known
+
+
+def _followed(layer: Layer) -> Followed:
+    if layer.channel_axis is None or layer.channels is None:
+        raise LayerError(f"layer {layer.alias!r} has no channel axis of known length; choose another")
+    return Followed(layer.name, layer.alias, layer.op, layer.channels, layer.channel_axis, layer.spatial_axes)
+
+
+def job_of(model: Model, plan: Plan, source: Any) -> dict[str, Any]:
+    """What makes two recordings the same job, as plain data."""
+    return {
+        "format": FORMAT,
+        "model": {"name": model.name, "sha256": model.sha256},
+        "card": model.card.model_dump(mode="json"),
+        "feeds": bind.record(model.graph.bound),
+        "source": {"text": source.text, "count": len(source), "fingerprint": source.fingerprint()},
+        "plan": plan.record(),
+        "versions": cache.versions(),
+    }

@@ -1,0 +1,282 @@
+"""Recordings: planted answers are found, nothing is lost, and shards do not show."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+import convlens
+from convlens.errors import ImageError, LayerError, OutputError
+from convlens.model import Model
+from convlens.recording import run as running
+from convlens.recording import store
+from convlens.recording.part import Part
+from convlens.recording.plan import plan_of
+from convlens.recording.recorder import Recorder
+from convlens.recording.run import record
+from convlens.recording.source import open_source
+from convlens.recording.tables import read_channels, read_strongest
+from reference import nets
+
+SIDE = 12
+
+
+def planted(path: Path) -> Model:
+    """Three channels: red, green and blue above one half; then their means, and two scores."""
+    weight = np.eye(3, dtype=np.float32)[:, :, None, None]
+    score = np.array([[1, 0, 0], [0, 1, 0]], np.float32).T
+    stored = {"w": weight, "b": np.full(3, -0.5, np.float32), "s": score}
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["before"]),
+        helper.make_node("Relu", ["before"], ["colours"]),
+        helper.make_node("GlobalAveragePool", ["colours"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["code"]),
+        helper.make_node("MatMul", ["code", "s"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "planted",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
+        [numpy_helper.from_array(array, name) for name, array in stored.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return convlens.load(nets.saved(proto, path), threads=1, mean=[0.0], std=[1.0], range=[0.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return planted(tmp_path_factory.mktemp("planted"))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photo i is dark but for one pixel a colour, the brighter the larger 7 i modulo 20; one is broken."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(20):
+        array = np.zeros((SIDE, SIDE, 3), np.uint8)
+        for colour in range(3):
+            array[number % SIDE, colour + 1, colour] = 150 + 5 * ((7 * number + colour) % 20)
+        below = folder / ("even" if number % 2 == 0 else "odd")
+        below.mkdir(exist_ok=True)
+        Image.fromarray(array).save(below / f"{number:02d}.png")
+    (folder / "odd" / "99.png").write_bytes(b"no picture")
+    return folder
+
+
+def recorded(model: Model, photos: Path, folder: Path, **options: object) -> dict[str, bytes]:
+    settings = {name: options.pop(name) for name in ("shard", "batch_size", "k") if name in options}
+    plan = plan_of(model, **{"shard": 6, "batch_size": 4, "k": 3, **settings})  # type: ignore[arg-type]
+    source = open_source([str(photos)], model.source, model.card)
+    record(model, source, folder, plan, **options)  # type: ignore[arg-type]
+    return files(folder)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_planted_places_and_statistics_are_found(model: Model, photos: Path, tmp_path: Path) -> None:
+    recorded(model, photos, tmp_path)
+    images = pq.read_table(tmp_path / "images.parquet").to_pylist()
+    assert [row["number"] for row in images] == list(range(21))
+    assert {row["label"] for row in images} == {"even", "odd"}
+    assert [row["name"] for row in images if row["reason"]] == ["odd/99.png"]
+    drawn = {
+        row["name"]: np.asarray(Image.open(photos / row["name"]).convert("RGB")) / 255
+        for row in images
+        if not row["reason"]
+    }
+    colours = {name: np.maximum(array - 0.5, 0) for name, array in drawn.items()}
+    for row in images[:20]:
+        mean = colours[row["name"]].mean(axis=(0, 1))
+        np.testing.assert_allclose(row["feature"], mean, rtol=1e-5)
+        assert row["class"] == mean[:2].argmax()
+    assert images[20]["feature"] is None
+    strongest = pq.read_table(tmp_path / "strongest.parquet").to_pylist()
+    channels = pq.read_table(tmp_path / "channels.parquet").to_pylist()
+    everything = np.stack(list(colours.values()))
+    for channel in range(3):
+        own = [row for row in strongest if row["channel"] == channel]
+        best = sorted(colours, key=lambda name, c=channel: -colours[name][..., c].max())[:3]
+        assert [row["name"] for row in own] == best
+        for row in own:
+            found = colours[row["name"]][..., channel]
+            assert row["value"] == pytest.approx(found.max(), rel=1e-5)
+            assert found[tuple(row["position"])] == found.max()
+        told, values = channels[channel], everything[..., channel]
+        assert told["images"] == 20
+        assert told["values"] == values.size
+        assert told["mean"] == pytest.approx(values.mean(), rel=1e-5)
+        assert told["variance"] == pytest.approx(values.var(), rel=1e-4)
+        assert told["maximum"] == pytest.approx(values.max(), rel=1e-6)
+        assert told["zeros"] == (values == 0).sum()
+        assert told["q50"] == pytest.approx(np.sort(values.max(axis=(1, 2)))[9], rel=0.1)
+
+
+def test_shards_do_not_show(model: Model, photos: Path, tmp_path: Path) -> None:
+    recorded(model, photos, tmp_path / "one", shard=100)
+    recorded(model, photos, tmp_path / "many", shard=4)
+    one = pq.read_table(tmp_path / "one" / "strongest.parquet")
+    assert one.equals(pq.read_table(tmp_path / "many" / "strongest.parquet"))
+    plan = plan_of(model, k=3)
+    for a, b in zip(
+        read_channels(tmp_path / "one" / "channels.parquet", plan.layers),
+        read_channels(tmp_path / "many" / "channels.parquet", plan.layers),
+        strict=True,
+    ):
+        for name, array in a.arrays().items():
+            np.testing.assert_allclose(array, b.arrays()[name], rtol=1e-12, err_msg=name)
+
+
+def test_tables_are_read_back_as_they_were(model: Model, photos: Path, tmp_path: Path) -> None:
+    plan = plan_of(model, k=3, batch_size=4)
+    source = open_source([str(photos)], model.source, model.card)
+    (part,) = Recorder(model, plan).parts(source, [(0, 21)])
+    record(model, source, tmp_path, plan)
+    (tally,) = read_channels(tmp_path / "channels.parquet", plan.layers)
+    (strongest,) = read_strongest(tmp_path / "strongest.parquet", plan.layers, 3)
+    for name, array in part.tallies[0].arrays().items():
+        np.testing.assert_array_equal(array, tally.arrays()[name], err_msg=name)
+    for name, array in part.strongest[0].arrays().items():
+        np.testing.assert_array_equal(array, strongest.arrays()[name], err_msg=name)
+
+
+@pytest.mark.parametrize("finished", [0, 1, 2, 3])
+def test_what_stopped_goes_on_to_the_same_bytes(
+    finished: int, model: Model, photos: Path, tmp_path: Path
+) -> None:
+    whole = recorded(model, photos, tmp_path / "whole")
+
+    def stops(
+        model: Model, plan: object, source: object, shards: Sequence[tuple[int, int]]
+    ) -> Iterable[Part]:
+        parts = Recorder(model, plan).parts(source, shards)  # type: ignore[arg-type]
+        for _ in range(finished):
+            yield next(parts)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recorded(model, photos, tmp_path / "part", run=stops)
+    assert not (tmp_path / "part" / "manifest.json").exists()
+    with pytest.raises(OutputError, match="--resume goes on"):
+        recorded(model, photos, tmp_path / "part")
+    if finished:
+        first = tmp_path / "part" / "shards" / "000000000000.npz"
+        first.write_bytes(first.read_bytes()[:-20])  # a shard that the disk lost is done again
+    assert recorded(model, photos, tmp_path / "part", resume=True) == whole
+
+
+_CHILD = """
+import sys
+sys.path[:0] = {path!r}
+import convlens
+from pathlib import Path
+from convlens.recording.plan import plan_of
+from convlens.recording.run import record
+from convlens.recording.source import open_source
+model = convlens.load({model!r}, threads=1, mean=[0.0], std=[1.0], range=[0.0, 1.0])
+plan = plan_of(model, k=3, shard=2, batch_size=2)
+record(model, open_source([{photos!r}], model.source, model.card), Path({folder!r}), plan, resume=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(
+    model: Model, photos: Path, tmp_path: Path
+) -> None:
+    whole = recorded(model, photos, tmp_path / "whole", shard=2, batch_size=2)
+    folder = tmp_path / "killed"
+    code = _CHILD.format(
+        path=[part for part in sys.path if part],
+        model=str(model.path),
+        photos=str(photos),
+        folder=str(folder),
+    )
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        child = subprocess.Popen([sys.executable, "-c", code])
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and child.poll() is None and not folder.exists():
+            time.sleep(0.01)
+        time.sleep(float(rng.uniform(0, 0.15)))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    if not (folder / "manifest.json").exists():
+        subprocess.run([sys.executable, "-c", code], check=True)
+    left = {name: data for name, data in files_below(folder).items() if not name.startswith(".")}
+    assert left == whole
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_another_job_is_refused(model: Model, photos: Path, tmp_path: Path) -> None:
+    def stops(*given: object) -> Iterable[Part]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recorded(model, photos, tmp_path / "part", run=stops)
+    with pytest.raises(OutputError, match=r"another recording unfinished \(plan differ\)"):
+        recorded(model, photos, tmp_path / "part", k=5, resume=True)
+    recorded(model, photos, tmp_path / "part", k=5, overwrite=True)
+    with pytest.raises(OutputError, match="is not empty"):
+        recorded(model, photos, tmp_path / "part", k=5, resume=True)
+
+
+def test_a_full_disk_stops_it_and_it_goes_on(
+    model: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = recorded(model, photos, tmp_path / "whole")
+    real, calls = os.fsync, []
+
+    def full(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == 6:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(store.os, "fsync", full)
+    with pytest.raises(OutputError, match=r"no space is left.*--resume"):
+        recorded(model, photos, tmp_path / "part")
+    monkeypatch.undo()
+    assert not list((tmp_path / "part").rglob("*.tmp"))
+    assert recorded(model, photos, tmp_path / "part", resume=True) == whole
+
+
+def test_without_a_readable_image_nothing_is_written(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    for number in range(3):
+        (tmp_path / "bad" / f"{number}.png").write_bytes(b"no")
+    with pytest.raises(ImageError, match="none of 3 items can be read and nothing was written"):
+        recorded(model, tmp_path / "bad", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_layers_are_checked_before_the_run(model: Model) -> None:
+    with pytest.raises(LayerError, match="no layer 'colors'"):
+        plan_of(model, ["colors"])
+    assert [layer.alias for layer in plan_of(model, ["pooled"]).layers] == ["pooled"]
+
+
+def test_the_manifest_says_how_it_was_made(model: Model, photos: Path, tmp_path: Path) -> None:
+    recorded(model, photos, tmp_path)
+    told = json.loads((tmp_path / "manifest.json").read_text())
+    assert told["model"]["sha256"] == model.sha256
+    assert told["source"]["count"] == 21
+    assert (told["images"], told["unread"]) == (20, 1)
+    assert running.MANIFEST == "manifest.json"
