@@ -1,0 +1,85 @@
+"""A data set that is held in memory or read by number."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convlens.errors import ImageError
+from convlens.images import flatten
+from convlens.recording.source import Item
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """So many items, each made from its number.
+
+    Attributes:
+        text: what it is, for people.
+        count: how many items.
+        item: makes one; reading it from several threads at once is safe.
+        files: the files that it lies in, for the fingerprint.
+    """
+
+    text: str
+    count: int
+    item: Callable[[int], Item]
+    files: Sequence[Path]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def fingerprint(self) -> str:
+        """Of the names, sizes and first and last bytes of the files."""
+        return fingerprint(self.files)
+
+    def items(self, first: int, stop: int) -> Sequence[Item]:
+        """Items ``first`` to ``stop``."""
+        return [self.item(number) for number in range(first, min(stop, self.count))]
+
+
+def fingerprint(files: Sequence[Path], ends: int = 1 << 16) -> str:
+    """A hash of files that does not read large ones whole: name, size, first and last bytes."""
+    digest = hashlib.sha256()
+    for path in files:
+        size = path.stat().st_size
+        digest.update(f"{path.name}\0{size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(ends))
+            if size > ends:
+                file.seek(max(ends, size - ends))
+                digest.update(file.read(ends))
+    return digest.hexdigest()
+
+
+def picture(data: bytes, name: str) -> Image.Image:
+    """The picture in ``data``, upright, 8 bits, RGB or grey.
+
+    Raises:
+        ImageError: it cannot be decoded; the message begins with ``name``.
+    """
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns about metadata that does not matter here
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                return flatten(image)
+    except (OSError, ValueError, SyntaxError, ImageError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{name}: not a picture that can be decoded ({error})") from error
+
+
+def from_pixels(array: Any) -> Image.Image:
+    """Height x width (x colours) of 8 bits as a picture."""
+    from PIL import Image
+
+    return flatten(Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array))
