@@ -19,12 +19,13 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import convlens
-from convlens.errors import ImageError, LayerError, OutputError
+from convlens.errors import ImageError, LayerError, OutputError, UsageError
 from convlens.model import Model
 from convlens.recording import run as running
 from convlens.recording import store
 from convlens.recording.part import Part
 from convlens.recording.plan import plan_of
+from convlens.recording.reading import Recording
 from convlens.recording.recorder import Recorder
 from convlens.recording.run import record
 from convlens.recording.source import open_source
@@ -280,3 +281,31 @@ def test_the_manifest_says_how_it_was_made(model: Model, photos: Path, tmp_path:
     assert told["source"]["count"] == 21
     assert (told["images"], told["unread"]) == (20, 1)
     assert running.MANIFEST == "manifest.json"
+
+
+def test_a_recording_is_opened_and_asked(model: Model, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no recording"):
+        Recording.open(tmp_path)
+    recorded(model, photos, tmp_path / "rec")
+    found = Recording.open(tmp_path / "rec").of(model)
+    assert [layer.alias for layer in found.layers] == ["colours"]
+    assert found.feature is not None
+    numbers, vectors = found.features()
+    assert numbers.tolist() == list(range(20))
+    rows = pq.read_table(tmp_path / "rec" / "images.parquet").to_pylist()
+    np.testing.assert_array_equal(vectors, np.array([row["feature"] for row in rows[:20]], np.float32))
+    assert found.images["name"].tolist() == [row["name"] for row in rows]
+    with pytest.raises(LayerError, match="was not recorded"):
+        found.layer("before")
+
+
+def test_a_recording_of_another_model_is_refused(model: Model, photos: Path, tmp_path: Path) -> None:
+    recorded(model, photos, tmp_path / "rec")
+    other = convlens.load(
+        nets.saved(nets.classifier(0, (3, SIDE, SIDE)).onnx(), tmp_path), mean=[0.0], std=[1.0], threads=1
+    )
+    with pytest.raises(UsageError, match=r"recorded from .*, not from"):
+        Recording.open(tmp_path / "rec").of(other)
+    again = convlens.load(model.path, threads=1, mean=[0.5], std=[1.0], range=[0.0, 1.0])
+    with pytest.raises(UsageError, match="another card"):
+        Recording.open(tmp_path / "rec").of(again)
