@@ -82,6 +82,12 @@ class TorchGraph(nn.Module):
         self.eval()
         self.requires_grad_(False)
 
+    def _free(self, name: str) -> str:
+        """``name``, with as many underscores as it takes to be no attribute of this module yet."""
+        while hasattr(self, name):
+            name += "_"
+        return name
+
     @no_collection()
     def _build(self) -> list[Step]:
         unknown = sorted({n.full_op for n in self.graph.nodes if ops.find(n) is None})
@@ -106,7 +112,7 @@ class TorchGraph(nn.Module):
                     f"{node.full_op} node {node.name or node.outputs[0]!r} could not be built: {error}"
                 ) from error
             if isinstance(call, nn.Module):
-                self.add_module(module_name(node), call)
+                self.add_module(self._free(module_name(node)), call)
             names = tuple(name for i, name in enumerate(node.inputs) if i not in maker.taken)
             while names and not names[-1]:
                 names = names[:-1]
