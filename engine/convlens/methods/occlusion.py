@@ -181,7 +181,7 @@ class Occlusion(Method[OcclusionParameters]):
                 largest = -falls[0]["change"] if falls else 0.0
                 found.append(Finding("note", text, f"largest fall {largest:.2f} of {base:.2f}", index))
             if rises and rises[0]["change"] > 0.1:
-                text = f"{name}: something at {place_text(rises[0], extent, axes)} speaks against the class."
+                text = f"{name}: something at {place_text(rises[0], extent, axes)} speaks against the target."
                 evidence = f"hiding it raises the target from {base:.2f} to {rises[0]['value']:.2f}"
                 found.append(Finding("attention", text, evidence, index))
             areas = result.hints["each"][index].get("areas", [])

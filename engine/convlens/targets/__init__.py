@@ -15,6 +15,7 @@
 ``@120,80``                whatever is predicted there: a segment, or the box with the largest score
 ``@box:17``                box 17 of a detector
 ``head2=cat``              a class of another output; ``head2=predicted``; ``masks=sofa@segment``
+``0.7*conv5_3:43 + 281``   a weighted sum of these, white space around plus and minus; ``281 - 282``
 ========================== ==================================================================
 
 In a selector the batch axis may be left out; where it is written, it is ``0`` or ``:`` and means the
@@ -33,7 +34,9 @@ from convlens.targets.grammar import resolve as resolve
 from convlens.targets.slopes import check_slope as check_slope
 from convlens.targets.slopes import saturation as saturation
 from convlens.targets.slopes import squashed as squashed
+from convlens.targets.sums import weighted as weighted
 from convlens.targets.target import Pick as Pick
 from convlens.targets.target import Spec as Spec
 from convlens.targets.target import Target as Target
+from convlens.targets.target import joined as joined
 from convlens.targets.target import settled as settled

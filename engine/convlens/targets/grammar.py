@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ from convlens.targets.forms import find_form, why_unclear
 from convlens.targets.heads import head_target
 from convlens.targets.places import FORMS, Place, read_place
 from convlens.targets.slopes import cut_before, refusal
+from convlens.targets.sums import SIGN, read_sum, unquoted
 from convlens.targets.target import Spec, Target
 from convlens.targets.windows import window_scores, window_target
 
@@ -63,14 +64,10 @@ def resolve(
         return Target("predicted", known.logits, "the predicted class")
     if not isinstance(spec, (int, np.integer, str)):
         raise TargetError(f"{spec!r} is no target; expected a class index, a text, a Target or a function")
-    reader = _Reader(graph, layers, classes, source, labels)
-    if isinstance(spec, (int, np.integer)) or re.fullmatch(r"-?\d+", spec.strip()):
-        lead = f"class {spec} asked for, but"
-        if classes is None and (found := reader.by_class(str(spec).strip())) is not None:
-            return found
-        return _by_index(int(spec), need_classes(classes, layers, lead, graph.outputs))
-    assert isinstance(spec, str)
-    return reader.text(spec.strip().strip("\"'"))
+    reader, text = _Reader(graph, layers, classes, source, labels), str(spec).strip()
+    if reader.named(text):
+        return reader.one(text)
+    return read_sum(text, reader.one, reader.named, reader.names()) or reader.one(text)
 
 
 class _Reader:
@@ -90,8 +87,39 @@ class _Reader:
         self.source = source
         self.labels = labels
 
+    def one(self, text: str) -> Target:
+        """Any text but a sum."""
+        if re.fullmatch(r"-?\d+", text):
+            lead = f"class {text} asked for, but"
+            if self.classes is None and (found := self.by_class(text)) is not None:
+                return found
+            return _by_index(int(text), need_classes(self.classes, self.layers, lead, self.graph.outputs))
+        return self.text(text if self.named(text) else unquoted(text))
+
+    def names(self) -> Iterator[str]:
+        """Everything that has a name: labels, layers by alias and ONNX name, outputs."""
+        known = self.classes.labels if self.classes is not None else self.labels
+        for own in known or ():
+            yield from own
+        for layer in self.layers:
+            yield from (layer.alias, layer.name)
+        yield from self.graph.outputs
+
+    def named(self, text: str) -> bool:
+        """Whether a text as a whole is a name, or cells or a channel of what it names."""
+        if self._known(text):
+            return True
+        match = SELECTOR.match(text) or CHANNEL.match(text)
+        return match is not None and self._known(match["name"]) and not SIGN.search(text, match.end("name"))
+
+    def _known(self, name: str) -> bool:
+        if self.layers.get(name) is not None or name in self.graph.outputs:
+            return True
+        labels = self.classes.labels if self.classes is not None else self.labels
+        return any(name.lower() == label.lower() for own in labels or () for label in own)
+
     def text(self, text: str) -> Target:
-        """Any text but a bare number."""
+        """Any text but a sum or a bare number."""
         labelled = _by_label(text, self.classes)
         layer = self.layers.get(text)
         if labelled is not None and layer is not None:
@@ -117,7 +145,7 @@ class _Reader:
         if text in self.graph.outputs:
             raise TargetError(self._not_real(text))
         known = self.classes.labels if self.classes is not None else self.labels
-        options = [*(name for names in known or () for name in names), *(one.alias for one in self.layers)]
+        options = [*(name for own in known or () for name in own), *(one.alias for one in self.layers)]
         what = "class or layer" if known else "layer (and no labels are known)"
         raise TargetError(f"no {what} called {text!r}{nearest(text, options)}")
 

@@ -59,11 +59,10 @@ def check_slope(target: Target, graph: Graph, layers: Layers, source: str) -> No
         TargetError: it is cut off by an operator that chooses, compares or rounds; the message names the
             value before that operator, as it is typed.
     """
-    if not target.value:
-        return
-    found = cut_before(target.value, graph, source)
-    if found is not None:
-        raise TargetError(refusal(target.text, found, layers))
+    for part in target.parts:
+        found = cut_before(part.value, graph, source) if part.value else None
+        if found is not None:
+            raise TargetError(refusal(part.text, found, layers))
 
 
 def refusal(text: str, cut: tuple[Node, str], layers: Layers) -> str:

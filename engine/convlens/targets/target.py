@@ -78,9 +78,9 @@ class Target:
 
     Attributes:
         kind: ``class``, ``predicted``, ``channel``, ``neuron``, ``layer``, ``cells``, ``callable``,
-            ``picked`` (cells that :attr:`look` finds on each image) or ``kept`` (a box after a
-            suppression of others, which is found again by where it lies).
-        value: ONNX value name that it reads, empty for a callable (which gets all outputs).
+            ``picked`` (cells that :attr:`look` finds on each image), ``kept`` (a box after a
+            suppression of others, which is found again by where it lies) or ``sum``.
+        value: ONNX value name that it reads, empty for a callable (which gets all outputs) and for a sum.
         text: for people.
         index: class or channel index; for ``predicted`` one a image once it is known.
         position: of a neuron, one number a spatial axis.
@@ -91,6 +91,7 @@ class Target:
         function: the callable.
         look: how it is settled on images, for ``picked`` and ``kept``.
         picks: what it is on each image, once they are known.
+        terms: of a sum, each target with its weight; see :func:`convlens.targets.sums.weighted`.
     """
 
     kind: str
@@ -105,19 +106,34 @@ class Target:
     function: Callable[[Any], Any] | None = None
     look: Look | None = None
     picks: tuple[Pick, ...] = ()
+    terms: tuple[tuple[float, Target], ...] = ()
+
+    @property
+    def parts(self) -> tuple[Target, ...]:
+        """The targets that a sum is made of; of anything else itself."""
+        return tuple(term for _, term in self.terms) or (self,)
+
+    @property
+    def looks(self) -> bool:
+        """Whether it is another place on each image, so that it is settled only where images are."""
+        return any(part.look is not None for part in self.parts)
 
     @property
     def alone(self) -> bool:
         """Whether its values have rows that count what was found, so that images go in one at a time."""
-        return self.look is not None and self.look.alone
+        return any(part.look is not None and part.look.alone for part in self.parts)
 
     def rows(self, start: int, stop: int) -> Target:
         """The same target for images ``start`` to ``stop`` of the batch."""
+        if self.terms:
+            return self._each(lambda term: term.rows(start, stop))
         known = len(self.index) if isinstance(self.index, tuple) else len(self.picks) or stop
         return self.take(range(start, min(stop, known)))
 
     def take(self, rows: Sequence[int]) -> Target:
         """The same target for a batch made of ``rows`` of this one's images, in that order."""
+        if self.terms:
+            return self._each(lambda term: term.take(rows))
         if isinstance(self.index, tuple):
             return replace(self, index=tuple(self.index[row] for row in rows))
         if len(self.picks) > 1:
@@ -126,9 +142,15 @@ class Target:
 
     def of(self, image: int) -> Target:
         """The same target for one image of the batch, whatever the number of its copies."""
+        if self.terms:
+            return self._each(lambda term: term.of(image))
         if self.picks:
             return replace(self, picks=self.picks[image : image + 1])
         return replace(self, index=self.index[image]) if isinstance(self.index, tuple) else self
+
+    def _each(self, change: Callable[[Target], Target]) -> Target:
+        """The sum with every term changed."""
+        return replace(self, terms=tuple((weight, change(term)) for weight, term in self.terms))
 
     def words(self, image: int) -> str:
         """What is explained on one image of the batch, for people."""
@@ -136,6 +158,9 @@ class Target:
 
     def needs(self, outputs: Sequence[str]) -> tuple[str, ...]:
         """The ONNX values that :meth:`score` reads."""
+        if self.terms:
+            names = (name for term in self.parts for name in term.needs(outputs))
+            return tuple(dict.fromkeys(names))
         if self.kind == "kept" and self.look is not None:
             return self.look.reads
         return (self.value,) if self.value else tuple(outputs)
@@ -144,8 +169,11 @@ class Target:
         """One number per image, shape N, from numpy arrays or torch tensors by ONNX value name.
 
         Raises:
-            TargetError: it differs from image to image and has not been settled, see :func:`settled`.
+            TargetError: it differs from image to image and has not been settled, see :func:`settled`; or the
+                terms of a sum do not count the same rows.
         """
+        if self.terms:
+            return self._sum(values)
         if self.kind == "callable":
             assert self.function is not None
             given = tuple(values.values())
@@ -190,6 +218,41 @@ class Target:
             return cells[range(len(cells)), best]
         return cells.mean(axis=1) if self.reduction == "mean" else cells.sum(axis=1)
 
+    def _sum(self, values: Mapping[str, Any]) -> Any:
+        """The scores of the terms, weighted."""
+        scores = [weight * term.score(values) for weight, term in self.terms]
+        counts = [len(score) for score in scores]
+        if len(set(counts)) > 1:  # they would be stretched to each other's length
+            raise TargetError(
+                f"{self.text}: its terms have {' and '.join(map(str, sorted(set(counts))))} rows; what is "
+                "added must have one number an image"
+            )
+        return sum(scores[1:], scores[0])
+
+    def record(self) -> dict[str, Any]:
+        """Everything that says what was explained, as plain data; the terms of a sum likewise."""
+        found: dict[str, Any] = {
+            "text": self.text,
+            "kind": self.kind,
+            "value": self.value,
+            "index": list(self.index) if isinstance(self.index, tuple) else self.index,
+            "each": list(self.each),
+            "picked": [dict(pick.record) for pick in self.picks],
+        }
+        if self.terms:
+            found["terms"] = [{"weight": weight, **term.record()} for weight, term in self.terms]
+        return found
+
+
+def joined(parts: Sequence[tuple[float, str]]) -> str:
+    """A weighted sum for people: ``0.7 x channel 43 of conv5_3 - class 281 (tabby)``."""
+    text = ""
+    for weight, words in parts:
+        size = abs(weight) if text else weight
+        sign = "" if not text else " - " if weight < 0 else " + "
+        text += sign + (words if size == 1 else f"{size:g} x {words}")
+    return text
+
 
 def _picked(flat: Any, picks: Sequence[Pick], reduction: str) -> Any:
     """The cells of each image's pick as one number, from N x cells; one pick may stand for all rows."""
@@ -229,6 +292,10 @@ def settled(
     Raises:
         TargetError: there is nothing of that sort on one of the images.
     """
+    if target.terms and target.looks:
+        terms = tuple((weight, settled(term, images, read, extent)) for weight, term in target.terms)
+        each = tuple(joined([(w, term.words(i)) for w, term in terms]) for i in range(len(images)))
+        return replace(target, terms=terms, each=each)
     if target.look is None or target.picks:
         return target
     picks = []

@@ -38,6 +38,8 @@ class LayeredParameters(Parameters):
 def layer_for(model: Model, target: Target, name: str | None) -> Layer:
     """The layer of that name, or the last one whose units have a place and on which ``target`` depends.
 
+    Of a sum every term has to depend on it: a map at a later layer would leave out the others.
+
     By default it is rectified or a join of branches (a sum of residuals, a concatenation) where there
     is such a one: what comes after them is pooled, or already holds the scores.
 
@@ -47,8 +49,9 @@ def layer_for(model: Model, target: Target, name: str | None) -> Layer:
     """
     from convlens.graph.layers import shape_text
 
-    needed = set(target.needs(model.graph.outputs))
-    before = model.graph.ancestors(needed) - needed
+    read = [set(part.needs(model.graph.outputs)) for part in target.parts]
+    needed = set().union(*read)
+    before = set.intersection(*(model.graph.ancestors(names) - names for names in read))
     usable = [layer for layer in model.layers if layer.name in before and keeps_place(model, layer)]
     if name is None:
         if usable:
@@ -67,6 +70,7 @@ def layer_for(model: Model, target: Target, name: str | None) -> Layer:
         )
     if layer.name not in before:
         lies = "lies in" if layer.name in needed else "does not depend on"
+        lies = "does not lie behind, with all its terms," if len(read) > 1 else lies
         hint = f"; choose an earlier one, such as {_last(model, usable).alias!r}" if usable else ""
         raise TargetError(f"{target.text} {lies} layer {layer.alias!r} and cannot be explained there{hint}")
     return layer

@@ -41,8 +41,11 @@ def totals(top: Mapping[str, Tensor], count: int) -> Tensor:
 def begin(target: Target, values: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     """The score of each image, and the relevance of what it is computed from: value times slope.
 
-    Of a product that is each factor's share counted once for every factor, which is set right.
+    Of a product that is each factor's share counted once for every factor, which is set right. The
+    relevance of a weighted sum is that of its terms, weighted.
     """
+    if target.terms:
+        return _added(target, values)
     with torch.enable_grad():
         leaves = {name: value.detach() for name, value in values.items()}
         for leaf in leaves.values():
@@ -65,3 +68,14 @@ def begin(target: Target, values: Mapping[str, Tensor]) -> tuple[Tensor, dict[st
             for name, value in found.items()
         }
     return score.detach(), found
+
+
+def _added(target: Target, values: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The terms of a sum, each by itself, weighted."""
+    with torch.no_grad():
+        score = target.score(values)
+    found: dict[str, Tensor] = {}
+    for weight, term in target.terms:
+        for name, value in begin(term, {name: values[name] for name in term.needs(())})[1].items():
+            found[name] = found[name] + weight * value if name in found else weight * value
+    return score, found
