@@ -48,6 +48,7 @@ class _Gathered:
     views: list[NDArray[np.uint8]] = field(default_factory=list)
     arrays: list[NDArray[Any]] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
+    origins: list[Path | Image.Image] = field(default_factory=list)
 
     def add(self, path: Path, source: Source, card: Card, prepare: Callable[[], Preprocess]) -> None:
         """What lies at ``path``. Raises ImageError where that cannot be read or does not fit."""
@@ -57,16 +58,19 @@ class _Gathered:
                 self.names.append(name)
                 self.arrays.append(array)
         else:
-            self.photo(path.name, read_image(path), prepare)
+            self.photo(path.name, read_image(path), path, prepare)
 
-    def photo(self, name: str, image: Image.Image, prepare: Callable[[], Preprocess]) -> None:
-        """A photo through the card."""
+    def photo(
+        self, name: str, image: Image.Image, origin: Path | Image.Image, prepare: Callable[[], Preprocess]
+    ) -> None:
+        """A photo through the card; ``origin`` is where it can be had again."""
         view = prepare().view(image)
         if self.arrays and not self.views:
             raise ImageError(f"{name}: a picture among arrays; give the two apart")
         self.views.append(view)
         self.names.append(name)
         self.sizes.append(image.size)
+        self.origins.append(origin)
 
     def _matching(self, path: Path, array: NDArray[Any]) -> None:
         if self.views:
@@ -82,7 +86,7 @@ class _Gathered:
         names = _unique(self.names)
         if self.views:
             views = np.stack(self.views)
-            return Images(prepare().array(views), names, views, tuple(self.sizes))
+            return Images(prepare().array(views), names, views, tuple(self.sizes), tuple(self.origins))
         return Images(np.stack(self.arrays), names)
 
 
@@ -118,7 +122,8 @@ def batch(
             for path in expand([fspath(item)], taken(source)):
                 gathered.add(path, source, card, prepare)
         else:
-            gathered.photo(f"image {number}", flatten(item), prepare)
+            upright = flatten(item)
+            gathered.photo(f"image {number}", upright, upright, prepare)
     return gathered.images(prepare)
 
 

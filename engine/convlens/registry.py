@@ -50,16 +50,37 @@ class Images:
     """A batch of inputs: arrays as the model takes them, and where they come from.
 
     ``views`` is what the model sees of photos, and ``sizes`` the width and height of each photo as it was.
+    ``origins`` is where each photo comes from, a file or a PIL image; None for arrays.
     """
 
     array: NDArray[Any]
     names: tuple[str, ...]
     views: NDArray[Any] | None = None
     sizes: tuple[tuple[int, int], ...] | None = None
+    origins: tuple[Any, ...] | None = None
 
     def __len__(self) -> int:
         """How many images."""
         return len(self.array)
+
+    def photo(self, index: int) -> NDArray[Any]:
+        """A photo at its own size, read afresh: height x width x 3, red, green, blue, 8 bits.
+
+        Raises:
+            UsageError: the batch was made of arrays, which are all there is; ask for ``origins`` first.
+            ImageError: the file cannot be read any more.
+        """
+        import numpy as np
+
+        from convlens.images import read_image
+
+        if self.origins is None:
+            raise UsageError(
+                f"{self.names[index]} is an array; expected a photo, from a file or as PIL image"
+            )
+        origin = self.origins[index]
+        image = origin if hasattr(origin, "convert") else read_image(origin)
+        return np.asarray(image.convert("RGB"), np.uint8)
 
 
 P = TypeVar("P", bound=Parameters)

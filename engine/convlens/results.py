@@ -45,8 +45,10 @@ class Result:
         rows: the findings as a table for people and for ``--json``.
         how: how it was made: model hash, versions, seed, parameters, target, device, certificate.
         hints: what drawing needs to know beside the arrays; ``each`` is a list with one entry an image,
-            ``photos`` one of plain picture files: ``name``, ``array`` and, for one of N, ``index``.
+            ``photos`` one of plain picture files: ``name``, ``array`` and, for one of several, ``index`` (a
+            number, or one an axis).
         shared: names of arrays that are the same for every image and have no image axis.
+        attached: further files by name, which :meth:`save` writes beside the others and :meth:`load` leaves.
     """
 
     method: str
@@ -60,6 +62,7 @@ class Result:
     how: Mapping[str, Any] = field(default_factory=dict)
     hints: Mapping[str, Any] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
+    attached: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def array(self) -> NDArray[Any]:
@@ -116,6 +119,9 @@ class Result:
         if pictures:
             written += self.save_pictures(folder, stem)
             written += self.save_photos(folder)
+        for name, content in self.attached.items():
+            write(folder / name, partial(_put, content))
+            written.append(folder / name)
         text = json.dumps(self.record(), indent=1, ensure_ascii=False)
         write(record, lambda handle: handle.write(text.encode()))
         return [*written, record]
@@ -134,12 +140,12 @@ class Result:
 
         An array is colours x height x width from 0 to 1, or height x width x colours in 8 bits.
         """
-        from convlens.pictures.layout import as_photo, photo
+        from convlens.pictures.layout import as_photo, photo, placed
 
         written = []
         for entry in self.hints.get("photos", ()):
             array = self.arrays[entry["array"]]
-            array = array[entry["index"]] if entry.get("index") is not None else array
+            array = array[placed(entry["index"])] if entry.get("index") is not None else array
             image = photo(array) if array.dtype == "uint8" else as_photo(array)
             path = folder / f"{entry['name']}.png"
             write(path, partial(image.save, format="PNG"))
@@ -227,6 +233,10 @@ def write(path: Path, fill: Callable[[Any], Any]) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _put(content: bytes, handle: Any) -> None:
+    handle.write(content)
 
 
 def plain(value: Any) -> Any:

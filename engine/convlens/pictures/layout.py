@@ -20,6 +20,11 @@ def channels_last(array: NDArray[Any], layout: str, colours: str = "RGB") -> NDA
     return moved[..., ::-1] if colours == "BGR" and moved.shape[-1] == 3 else moved
 
 
+def placed(index: int | Sequence[int]) -> int | tuple[int, ...]:
+    """An index as numpy takes it: several numbers are one for each axis, also where JSON made them a list."""
+    return index if isinstance(index, int) else tuple(index)
+
+
 def photo(view: NDArray[Any]) -> Image.Image:
     """What the model saw, as a picture."""
     return Image.fromarray(view.repeat(3, axis=2) if view.shape[2] == 1 else view[..., :3])

@@ -4,7 +4,8 @@
 and ``tiles``, and where they are not the usual ones ``columns`` and ``side`` (least pixels of a tile's
 shorter side). A tile has a ``label`` and either ``array`` with ``index`` (a picture: colours x height x
 width from 0 to 1, height x width x colours in 8 bits, or an input of another kind), or ``view``, the index
-of what the model saw. ``hints["photo"]`` says whether arrays hold photos, ``hints["input"]`` what else.
+of what the model saw; an index of several numbers is one for each axis. ``hints["photo"]`` says whether
+arrays hold photos, ``hints["input"]`` what else.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convlens.pictures.colour import positive
-from convlens.pictures.layout import as_photo, photo, sheet
+from convlens.pictures.layout import as_photo, photo, placed, sheet
 from convlens.pictures.picture import Picture, enlarge, slug
 from convlens.pictures.scenes import scene
 
@@ -54,7 +55,7 @@ def _drawn(result: Result, tile: Mapping[str, Any], side: int | None, count: int
         assert result.views is not None
         return _fitted(photo(result.views[tile["view"]]), least)
     array = result.arrays[tile["array"]]
-    values = array[tile["index"]] if tile.get("index") is not None else array
+    values = array[placed(tile["index"])] if tile.get("index") is not None else array
     return picture(values, least, result.hints["photo"], result.hints.get("input"))
 
 

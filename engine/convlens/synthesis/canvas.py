@@ -37,6 +37,8 @@ class Canvas:
         axes: the axes of the model's input in terms of the picture's (0 the batch, 1 channels, ...); -1
             for an axis of length 1 that is neither.
         dtype: of the numbers, ``float32`` or ``float64``.
+        wrap: by how many pixels the picture is continued on each side by its other end before it goes in,
+            so that the model sees it as one of many tiles.
     """
 
     channels: int
@@ -48,9 +50,13 @@ class Canvas:
     reverse: bool
     axes: tuple[int, ...]
     dtype: str = "float32"
+    wrap: int = 0
 
     def feed(self, picture: Tensor) -> Tensor:
         """The picture as the model takes it, differentiable."""
+        if self.wrap:
+            pads = [min(self.wrap, length) for length in reversed(picture.shape[2:]) for _ in range(2)]
+            picture = functional.pad(picture, pads, mode="circular")
         wanted = tuple(o or s for o, s in zip(self.fixed, picture.shape[2:], strict=True))
         if wanted != tuple(picture.shape[2:]):
             picture = resample(picture, wanted)

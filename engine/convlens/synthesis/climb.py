@@ -14,7 +14,9 @@ from convlens.instrument.rules import redirected
 from convlens.instrument.session import Session
 from convlens.synthesis import regularise
 from convlens.synthesis.canvas import Canvas
+from convlens.synthesis.lbfgs import RowwiseLBFGS
 from convlens.synthesis.objectives import Goal
+from convlens.synthesis.parametrise import Pixels, Settling
 from convlens.synthesis.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -43,8 +45,8 @@ class Ascent:
 
     @property
     def middle(self) -> float:
-        """Grey."""
-        return 0.5 if self.canvas.photo else 0.0
+        """What lies where nothing is; zero where the input is no photo."""
+        return self.recipe.ground if self.canvas.photo else 0.0
 
     def slope(self, pictures: Tensor, step: int, shut: Tensor | None) -> tuple[Tensor, Tensor]:
         """The goal of each picture as step number ``step`` shows it, N, and its gradient.
@@ -55,31 +57,55 @@ class Ascent:
         Raises:
             TargetError: the goal has no gradient, or does not depend on the input.
         """
-        given = pictures.detach().requires_grad_()
-        with torch.enable_grad():
-            found = self._seen(given, step, shut)
-            total = found.sum() - self._penalty(given)
-            (gradient,) = torch.autograd.grad(total, given, allow_unused=True)
-        if gradient is None:
-            raise TargetError(f"{self.goal.text} does not depend on the input")
-        return found.detach(), gradient
+
+        def look(part: Tensor) -> tuple[Tensor, Tensor]:
+            given = part.detach().requires_grad_()
+            opened = None if shut is None else shut.repeat(len(part) // len(pictures))
+            with torch.enable_grad():
+                found = self._seen(given, step, opened)
+                total = found.sum() - self.penalty(given).sum()
+                (gradient,) = torch.autograd.grad(total, given, allow_unused=True)
+            if gradient is None:
+                raise TargetError(f"{self.goal.text} does not depend on the input")
+            return found.detach(), gradient
+
+        tiles = self.recipe.tiles
+        shift = () if tiles is None else tiles.shift(pictures.shape[2:], self.seed, step)
+        found, gradient = look(pictures) if tiles is None else tiles.over(pictures, shift, look)
+        assert gradient is not None
+        return found, gradient
 
     def silent(self, pictures: Tensor) -> NDArray[np.bool_]:
         """For which pictures no signal at all arrives from the goal."""
-        given = pictures.detach().requires_grad_()
-        with torch.enable_grad():
-            found = self._seen(given, 0, None)
-        (signal,) = torch.autograd.grad(found.sum(), given, allow_unused=True)
-        if signal is None:
-            raise TargetError(f"{self.goal.text} does not depend on the input")
+
+        def look(part: Tensor) -> tuple[Tensor, Tensor]:
+            given = part.detach().requires_grad_()
+            with torch.enable_grad():
+                found = self._seen(given, 0, None)
+            (signal,) = torch.autograd.grad(found.sum(), given, allow_unused=True)
+            if signal is None:
+                raise TargetError(f"{self.goal.text} does not depend on the input")
+            return found.detach(), signal
+
+        tiles = self.recipe.tiles
+        still = (0,) * len(pictures.shape[2:])
+        _, signal = look(pictures) if tiles is None else tiles.over(pictures, still, look)
+        assert signal is not None
         return np.asarray(signal.flatten(1).abs().amax(dim=1).cpu().numpy() == 0)
 
     def score(self, pictures: Tensor) -> NDArray[np.float64]:
         """The goal of pictures as they are, N."""
-        with torch.no_grad():
-            feeds = {self.model.source.name: self.canvas.feed(pictures)}
+
+        def look(part: Tensor) -> tuple[Tensor, None]:
+            name = self.model.source.name
             graph = self.model.instrument(self.canvas.dtype)
-            found = self.goal.objective(graph.values(feeds, self.goal.names))
+            feeds = {name: graph.working(self.canvas.feed(part), name)}
+            return self.goal.objective(graph.values(feeds, self.goal.names)), None
+
+        tiles = self.recipe.tiles
+        still = (0,) * len(pictures.shape[2:])
+        with torch.no_grad():
+            found, _ = look(pictures) if tiles is None else tiles.over(pictures, still, look)
         return found.double().cpu().numpy()
 
     def _seen(self, pictures: Tensor, step: int, shut: Tensor | None) -> Tensor:
@@ -88,24 +114,27 @@ class Ascent:
         if fed.ndim == 4 and self.canvas.axes == (0, 1, 2, 3):
             fed = fed.contiguous(memory_format=torch.channels_last)
         name = self.model.source.name
-        with Session(self.model.instrument(self.canvas.dtype), source=name) as session:
+        graph = self.model.instrument(self.canvas.dtype)
+        with Session(graph, source=name) as session:
             if shut is not None:
                 session.rule = redirected(shut)
-            found = self.goal.objective(session.collect({name: fed}, self.goal.names))
+            feeds = {name: graph.working(fed, name)}
+            found = self.goal.objective(session.collect(feeds, self.goal.names))
         if not found.requires_grad:
             raise TargetError(
                 f"{self.goal.text} has no gradient; choose a value before the step that cuts it"
             )
         return found
 
-    def _penalty(self, pictures: Tensor) -> Tensor:
+    def penalty(self, pictures: Tensor) -> Tensor:
+        """What is subtracted from the goal of each picture, N."""
         offset = pictures - self.middle
         weighted = [
-            weight * regularise.PENALTIES[name](offset).sum()
+            weight * regularise.PENALTIES[name](offset)
             for name, weight in self.recipe.penalties.items()
             if weight
         ]
-        return sum(weighted, pictures.new_zeros(()))
+        return sum(weighted, pictures.new_zeros(len(pictures)))
 
 
 class Climb:
@@ -128,20 +157,36 @@ class Climb:
             with torch.enable_grad():
                 pictures = self.form.pictures()
             scores, gradient = self.ascent.slope(pictures, number, shut)
+            if recipe.faint:
+                gradient = regularise.weakest_dropped(gradient, recipe.faint)
             pictures.backward(-gradient)  # type: ignore[no-untyped-call]  # optimisers go down
             self._shape(number, last)
-            return -scores.sum()
+            with torch.no_grad():
+                return self.ascent.penalty(pictures) - scores
 
+        if isinstance(self._optimiser, RowwiseLBFGS):
+            self._optimiser.careful = recipe.steady and shut is None
         self._optimiser.step(closure)  # type: ignore[arg-type]
+        if isinstance(self.form, Settling):
+            self.form.settle(number)
         with torch.no_grad():
             pictures = self.form.pictures()
         if not recipe.repairs.none:
             pictures = recipe.repairs.mended(pictures, gradient, number, self.ascent.middle)
-        if not recipe.repairs.none or recipe.parametrisation == "pixels":
+        if not recipe.repairs.none or isinstance(self.form, Pixels):
             self.form.put(pictures)
             with torch.no_grad():
                 pictures = self.form.pictures()
+        if isinstance(self._optimiser, RowwiseLBFGS) and self._optimiser.careful:
+            with self._optimiser.at_best(), torch.no_grad():
+                pictures = self.form.pictures().clone()
         return scores.double().cpu().numpy(), pictures.detach().clone()
+
+    def kept(self) -> list[Tensor]:
+        """The leaves where they are not pictures, so that more can be made of them than these pictures."""
+        if not callable(self.ascent.recipe.parametrisation):
+            return []
+        return [leaf.detach().clone() for leaf in self.form.leaves]
 
     def state(self) -> dict[str, Any]:
         """Leaves and optimiser, to be stored."""
@@ -162,7 +207,7 @@ class Climb:
         if recipe.optimiser == "sgd":
             return torch.optim.SGD(leaves, lr=recipe.rate, momentum=recipe.momentum)
         if recipe.optimiser == "lbfgs":
-            return torch.optim.LBFGS(leaves, lr=recipe.rate, max_iter=1, history_size=20)
+            return RowwiseLBFGS(leaves, recipe.rate)
         return torch.optim.Adam(leaves, lr=recipe.rate)
 
     def _shape(self, step: int, last: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -38,11 +38,13 @@ class Stage:
         size: length of each spatial axis.
         steps: how many.
         blur: standard deviation, in pixels of the new size, of the Gaussian over what the last stage left.
+        goal: what is driven up in this stage, where it depends on the size; the search's own without it.
     """
 
     size: tuple[int, ...]
     steps: int
     blur: float = 0.0
+    goal: Goal | None = None
 
 
 @dataclass
@@ -57,6 +59,7 @@ class Outcome:
         relaxed: whether the signal had to be let through closed rectifiers at the start.
         stopped: the step at which a number was not finite any more, None where all were.
         interrupted: steps that were done when somebody asked for an end, None where nobody did.
+        leaves: what the pictures follow from, where that is a network of the recipe's own making.
     """
 
     pictures: Tensor
@@ -66,6 +69,7 @@ class Outcome:
     relaxed: NDArray[np.bool_]
     stopped: int | None = None
     interrupted: int | None = None
+    leaves: tuple[Tensor, ...] = ()
 
 
 def enlarged(pictures: Tensor, stage: Stage) -> Tensor:
@@ -121,6 +125,7 @@ class _Progress:
     done: int = 0
     history: Tensor | None = None
     stopped: int | None = None
+    leaves: list[Tensor] = field(default_factory=list)
 
 
 class _Run:
@@ -151,16 +156,20 @@ class _Run:
         if at.history is not None:
             told[:, : at.done] = at.history.numpy()
         interrupted = False
+        good: Tensor | None = None
         while at.stage < len(self.stages) and at.stopped is None and not interrupted:
             stage = self.stages[at.stage]
-            climb = climb or self._begun(at, stage)
+            climb = climb or self._begun(at)
             while at.step < stage.steps:
                 shut = torch.tensor(at.relaxed) if any(at.relaxed) and at.done < _RELAXED_STEPS else None
                 scores, found = climb.step(at.done, at.done - at.step + stage.steps, shut)
                 if not np.isfinite(scores).all() or not bool(torch.isfinite(found).all()):
                     at.stopped = at.done
+                    if good is not None and not np.isfinite(scores).all():
+                        at.pictures = good  # what the last step made has no score any more
                     break
                 told[:, at.done] = scores
+                good = at.pictures
                 at.pictures, at.step, at.done = found, at.step + 1, at.done + 1
                 self._say(at, scores)
                 at.history = torch.from_numpy(told[:, : at.done])
@@ -168,27 +177,34 @@ class _Run:
                 self.watch.keep(self.key, partial(self._store, at, climb), now=interrupted)
                 if interrupted:
                     break
-            else:
+            at.leaves = climb.kept() if at.stopped is None else []
+            if at.step == stage.steps:
                 at.stage, at.step, climb = at.stage + 1, 0, None
         if not interrupted:
             at.stage = len(self.stages)
             self.watch.keep(self.key, partial(self._store, at, None), now=True)
         if tuple(at.pictures.shape[2:]) != self.stages[-1].size:  # an early end
-            at.pictures = resample(at.pictures, self.stages[-1].size)
+            at.pictures = self.enlarge(at.pictures, replace(self.stages[-1], blur=0.0))
         return Outcome(
             at.pictures,
-            self.ascent.score(at.pictures),
+            self._ascent(-1).score(at.pictures),
             told[:, : at.done],
-            self.ascent.silent(at.pictures),
+            self._ascent(-1).silent(at.pictures),
             np.array(at.relaxed, bool),
             at.stopped,
             at.done if interrupted else None,
+            tuple(at.leaves),
         )
 
-    def _begun(self, at: _Progress, stage: Stage) -> Climb:
+    def _ascent(self, stage: int) -> Ascent:
+        """Where up is in a stage."""
+        goal = self.stages[stage].goal
+        return self.ascent if goal is None else replace(self.ascent, goal=goal)
+
+    def _begun(self, at: _Progress) -> Climb:
         if at.stage:
-            at.pictures = self.enlarge(at.pictures, stage)
-        return Climb(self.ascent, at.pictures)
+            at.pictures = self.enlarge(at.pictures, self.stages[at.stage])
+        return Climb(self._ascent(at.stage), at.pictures)
 
     def _taken_up(self, start: Tensor) -> tuple[_Progress, Climb | None]:
         """Where the search stands: at its start, or where an earlier run left it."""
@@ -196,12 +212,12 @@ class _Run:
         if stored is None:
             size = self.stages[0].size
             first = start if tuple(start.shape[2:]) == size else resample(start, size)
-            return _Progress(first, self.ascent.silent(first).tolist()), None
+            return _Progress(first, self._ascent(0).silent(first).tolist()), None
         read: dict[str, Any] = torch.load(BytesIO(stored), weights_only=True)
         at = _Progress(**read["at"])
         if read["climb"] is None:
             return at, None
-        climb = Climb(self.ascent, at.pictures)
+        climb = Climb(self._ascent(at.stage), at.pictures)
         climb.restore(read["climb"])
         return at, climb
 

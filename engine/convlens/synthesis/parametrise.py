@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -35,6 +35,14 @@ class Parametrisation(Protocol):
         """Make the leaves stand for these pictures, as far as they can."""
 
 
+@runtime_checkable
+class Settling(Protocol):
+    """A parametrisation whose leaves are brought back to where they may be after each step."""
+
+    def settle(self, step: int) -> None:
+        """Do it after step number ``step``, from 0."""
+
+
 @dataclass
 class Pixels:
     """The picture's own numbers (Erhan 2009; Simonyan et al. 2014)."""
@@ -45,7 +53,8 @@ class Pixels:
     @classmethod
     def of(cls, canvas: Canvas, start: Tensor) -> Pixels:
         """Start from ``start``, N pictures."""
-        return cls(canvas, start.clone().requires_grad_())
+        plain = start.clone(memory_format=torch.contiguous_format)  # L-BFGS takes no other
+        return cls(canvas, plain.requires_grad_())
 
     @property
     def leaves(self) -> Sequence[Tensor]:

@@ -1,7 +1,8 @@
 """What keeps a picture natural: penalties on it, and repairs of it after a step.
 
 A penalty is a number per picture that is subtracted from the objective, times its weight; a repair
-changes the picture itself every so many steps. Distances are from grey (zero where the input is no photo).
+changes the picture itself every so many steps. Distances are from the recipe's ground, grey unless said
+otherwise (zero where the input is no photo).
 """
 
 from __future__ import annotations
@@ -34,16 +35,26 @@ def p6(offset: Tensor) -> Tensor:
 
 def tv(offset: Tensor) -> Tensor:
     """Total variation: mean length of the picture's own slope (Mahendran & Vedaldi 2015, beta = 1)."""
+    return (_steepness(offset) + 1e-12).sqrt().flatten(1).mean(dim=1)
+
+
+def tv2(offset: Tensor) -> Tensor:
+    """Mean square of that length, which leaves no spikes (Mahendran & Vedaldi 2015, beta = 2)."""
+    return _steepness(offset).flatten(1).mean(dim=1)
+
+
+def _steepness(offset: Tensor) -> Tensor:
+    """Square of the slope at each place, over all axes; outside, the picture goes on as it ends."""
     total = torch.zeros_like(offset)
     for axis in range(2, offset.ndim):
         step = offset.diff(dim=axis)
         lost = list(step.shape)
         lost[axis] = 1
         total = total + torch.cat([step, step.new_zeros(lost)], dim=axis) ** 2
-    return (total + 1e-12).sqrt().flatten(1).mean(dim=1)
+    return total
 
 
-PENALTIES: dict[str, Penalty] = {"l2": l2, "l1": l1, "p6": p6, "tv": tv}
+PENALTIES: dict[str, Penalty] = {"l2": l2, "l1": l1, "p6": p6, "tv": tv, "tv2": tv2}
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,15 @@ class Repairs:
             worth = (offset * gradient).sum(dim=1, keepdim=True).abs()
             offset = _without_lowest(offset, worth, self.idle)
         return offset + middle
+
+
+def weakest_dropped(gradient: Tensor, share: float) -> Tensor:
+    """A gradient without the given share of its places, those where it is weakest over the colours.
+
+    Of each picture only the places that count most move at a step, so that a picture is built up from few
+    strong marks; the counterpart for gradients of the clipping in Yosinski et al. 2015, section 3.
+    """
+    return _without_lowest(gradient, gradient.norm(dim=1, keepdim=True), share)
 
 
 def _without_lowest(offset: Tensor, worth: Tensor, share: float) -> Tensor:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from convlens.synthesis.canvas import Canvas
+from convlens.errors import ParameterError, nearest
+from convlens.images import read_image
+from convlens.synthesis.canvas import Canvas, resample
+
+if TYPE_CHECKING:
+    from convlens.model import Model
 
 _GREY = 0.5
 _SPREAD = 0.01
@@ -39,5 +48,44 @@ def mean(canvas: Canvas, count: int, seed: int) -> Tensor:
     )
 
 
-KINDS = {"noise": noise, "grey": grey, "mean": mean}
+def black(canvas: Canvas, count: int, seed: int) -> Tensor:
+    """Black photos, on which light strokes stand; zero for anything else."""
+    return torch.zeros_like(grey(canvas, count, seed))
+
+
+def white(canvas: Canvas, count: int, seed: int) -> Tensor:
+    """White photos, on which dark strokes stand; zero for anything else."""
+    return torch.full_like(grey(canvas, count, seed), 1.0 if canvas.photo else 0.0)
+
+
+KINDS = {"noise": noise, "grey": grey, "mean": mean, "black": black, "white": white}
 """Starts that need no photo."""
+
+
+def given(model: Model, canvas: Canvas, path: str, count: int) -> Tensor:
+    """A photo in the size of the canvas, cut and scaled as the card says; an array where no photos go in.
+
+    Args:
+        model: the model.
+        canvas: what a picture is.
+        path: of the photo, or of the array as the model takes it.
+        count: how many times.
+
+    Raises:
+        ParameterError: there is no such file, and no start of that name.
+        ImageError: it cannot be read.
+    """
+    if not Path(path).is_file():
+        hint = nearest(path, list(KINDS)) or ""
+        raise ParameterError(
+            f"start {path!r} is no file{hint}; expected {', '.join(KINDS)}, or the path of a photo"
+        )
+    if canvas.photo:
+        height, width = canvas.size
+        view = replace(model.preprocess, size=(height, width)).view(read_image(path))
+        pixels = torch.from_numpy(view.copy()).movedim(-1, 0)[None]
+        start = pixels.to(getattr(torch, canvas.dtype)) / 255
+    else:
+        start = canvas.picture(model.images(path).array[:1])
+        start = start if tuple(start.shape[2:]) == canvas.size else resample(start, canvas.size)
+    return start.expand(count, *start.shape[1:]).clone()
