@@ -1,0 +1,1 @@
+"""What ``visualise`` seeks, and how its searches go."""
