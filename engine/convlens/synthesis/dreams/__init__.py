@@ -1,0 +1,1 @@
+"""DeepDream: what a layer sees in a photo, made stronger."""
