@@ -1,0 +1,1 @@
+"""From what a layer holds of an image back to a picture."""
