@@ -5,10 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benches import faithfulness, load, rise
+from benches import dream, faithfulness, load, rise, synthesis
 from benches.page import write
 
-PARTS = {"faithfulness": faithfulness, "load": load, "rise": rise}
+PARTS = {
+    "dream": dream,
+    "faithfulness": faithfulness,
+    "load": load,
+    "rise": rise,
+    "synthesis": synthesis,
+}
 
 
 def main() -> None:

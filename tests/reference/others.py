@@ -277,6 +277,12 @@ UNIT = {"mean": [0.5], "std": [0.25]}
 NO_CLASSES = {"predict": "predict ranks classes, but the model has no class scores"}
 NO_TOKENS = {
     "visualise": "holds integers",
+    "dream": "holds integers",
+    "invert": "holds integers",
+    "fool": "holds integers",
+    "fool-from-noise": "holds integers",
+    "style": "holds integers",
+    "texture": "holds integers",
     "invariance": "a sequence of tokens has no numbers between two tokens",
     "score-cam": "the numbers of tokens cannot be dimmed",
 }
@@ -311,8 +317,11 @@ OTHERS: dict[str, Other] = {
             "channels": "the model has no layer whose units have a place in the image",
             "spikes": "the model has no layer whose units have a place in the image",
             "deconvnet": "the model has no layer whose units have a place in the image",
-            **dict.fromkeys(CAMS, "the model has no layer whose units have a place in the input"),
+            **dict.fromkeys(
+                (*CAMS, "style", "texture"), "the model has no layer whose units have a place in the input"
+            ),
             "invariance": "a vector of features has no places",
+            "dream": "which has no places",
         },
     ),
     "planes": Other(planes, (7, 18, 26), "image", "NCHW"),
@@ -326,7 +335,10 @@ OTHERS: dict[str, Other] = {
         "photo",
         "NCHW",
         target="1@peak",
-        refused={**NO_CLASSES, "visualise": "is found on an image"},
+        refused={
+            **NO_CLASSES,
+            **dict.fromkeys(("visualise", "fool-from-noise", "dream"), "is found on an image"),
+        },
         settings=UNIT,
     ),
     "detector": Other(
@@ -342,8 +354,13 @@ OTHERS: dict[str, Other] = {
         settings={"channels": "GRAY", **UNIT},
     ),
 }
+PHOTOS_ONLY = {
+    "spikes": "a background is needed, and none comes along",
+    "faststyle": "a style is learnt with a network that takes photos",
+    "style": "takes no photo but",
+}
 OTHERS |= {
-    name: replace(other, refused={"spikes": "a background is needed, and none comes along", **other.refused})
+    name: replace(other, refused={**PHOTOS_ONLY, **other.refused})
     for name, other in OTHERS.items()
     if other.kind != "photo"
 }

@@ -20,13 +20,15 @@ from convlens.cli.jobs import (
     models_group,
 )
 from convlens.cli.options import HELP, arranged
+from convlens.cli.record import record_command
+from convlens.cli.stylise import stylise_command
 from convlens.cli.verify import verify_command
 from convlens.errors import FAILED, STOPPED, USAGE, ConvLensError, nearest
 
 _EPILOG = (
     "Exit codes: 0 fine; 1 a finding (certificate not met); 2 usage; 3 the model cannot be read or is "
-    "refused; 4 something else failed, such as images that cannot be decoded; 130 stopped by Ctrl-C, what was "
-    "finished is kept."
+    "refused; 4 something else failed, such as images that cannot be decoded; 130 stopped by Ctrl-C, what "
+    "was finished is kept."
 )
 
 
@@ -85,7 +87,16 @@ def cli() -> None:
     """
 
 
-for job in (attribute_command, audit_command, card_command, import_command, layers_command, verify_command):
+for job in (
+    attribute_command,
+    audit_command,
+    card_command,
+    import_command,
+    layers_command,
+    record_command,
+    stylise_command,
+    verify_command,
+):
     cli.add_command(arranged(job))
 cli.add_command(methods_command)
 cli.add_command(models_group)

@@ -1,0 +1,1 @@
+"""Feed-forward networks that paint a photo in one style: trained, exported, checked."""
