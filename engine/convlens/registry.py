@@ -63,6 +63,17 @@ class Images:
         """How many images."""
         return len(self.array)
 
+    def rows(self, start: int, stop: int) -> Images:
+        """The inputs ``start`` to ``stop`` as a batch of their own."""
+        own = slice(start, stop)
+        return Images(
+            self.array[own],
+            self.names[own],
+            None if self.views is None else self.views[own],
+            None if self.sizes is None else self.sizes[own],
+            None if self.origins is None else self.origins[own],
+        )
+
     def photo(self, index: int) -> NDArray[Any]:
         """A photo at its own size, read afresh: height x width x 3, red, green, blue, 8 bits.
 

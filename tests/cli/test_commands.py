@@ -27,7 +27,6 @@ from convlens.trust.certificate import Certificate, Check
 
 METHODS = registry.methods()
 DRAWN = [name for name, method in METHODS.items() if KINDS[method.kind] is not None]
-TOLD = {"faststyle", "style"}  # do not run without being told something
 WARNED = {"style", "texture"}  # say that a model of one size sees their pictures resampled
 ATTACHED = {"faststyle": 2}  # files that come beside arrays, record and pictures
 
@@ -117,8 +116,8 @@ def typed(name: str, model: Path, photos: Sequence[Path]) -> list[str | Path]:
 
 
 def told(name: str) -> list[str]:
-    """The quick settings, as options, of a method that does not run without being told something."""
-    if name not in TOLD:
+    """The quick settings of a method that searches, as options; its own take minutes."""
+    if name not in METHODS or not METHODS[name].searches:
         return []
     given = [
         (f"--{key.replace('_', '-')}", str(one))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from convlens.synthesis.loop import Stage
 from convlens.watch import FRAMES, Watch
 from reference import nets
 from reference.deconvnet import backward, forward
+from reference.impatient import Impatient
 
 Array = NDArray[np.float64]
 SIZE = (14, 12)
@@ -240,18 +239,6 @@ def test_the_steps_on_numbers_are_as_large_as_the_numbers_are_far_apart(
     found = planes.run("dream", x, "relu1", **{**STILL, "steps": 1})
     change = found.array.astype(np.float64) - x
     assert np.sqrt((change**2).mean()) == pytest.approx(expected, rel=1e-3)
-
-
-class Impatient(Watch):
-    """Somebody who presses Ctrl-C after ``patience`` steps."""
-
-    patience = 0
-
-    def see(self, *given: Any) -> None:  # type: ignore[override]
-        super().see(*given)
-        self.patience -= 1
-        if self.patience == 0:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize("patience", [1, 3, 7, 9])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from convlens.model import Model
 from convlens.results import Result
 from convlens.watch import FRAMES, Watch
 from reference import nets
+from reference.impatient import Impatient
 
 SINGLE = 1e-6
 """Of numbers from 0 to 1: the same float32 file run twice by onnxruntime, alone and in another session."""
@@ -78,22 +77,13 @@ def test_the_network_that_comes_out_is_certified_and_paints_what_is_shown(
     assert back.record() == result.record()
 
 
-class Impatient(Watch):
-    """Somebody who presses Ctrl-C after ``patience`` steps."""
-
-    patience = 3
-
-    def see(self, *given: object) -> None:  # type: ignore[override]
-        self.patience -= 1
-        if self.patience == 0:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
 def test_a_stopped_training_hands_out_what_there_is_and_goes_on_to_the_same_file(
     model: Model, files: Path, tmp_path: Path
 ) -> None:
     whole = run(model, files)
-    partly = run(model, files, Impatient(tmp_path))
+    watch = Impatient(tmp_path)
+    watch.patience = 3
+    partly = run(model, files, watch)
     assert "--resume" in partly.how["warnings"][0]
     assert len(partly.arrays["loss"]) == 3
     assert partly.attached["my-style.onnx"] != whole.attached["my-style.onnx"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from convlens.errors import FINE, ConvLensError, LayerError, ParameterError, Uns
 from convlens.model import Model
 from convlens.watch import STATES, Watch
 from reference import nets
+from reference.impatient import Impatient
 from reference.others import OTHERS
 
 SHAPE = (3, 16, 14)
@@ -218,17 +217,6 @@ def test_half_precision_is_searched_in_full(tmp_path: Path) -> None:
     feeds = {"input": entered(np.concatenate([result.arrays["image"], result.array[:, 0]]))}
     found = np.asarray(half.runner.run(feeds, ["relu1"])["relu1"], np.float64)
     np.testing.assert_allclose(result.arrays["error"][:, 0], away(found[2:], found[:2]), rtol=1e-2)
-
-
-class Impatient(Watch):
-    """Somebody who presses Ctrl-C after ``patience`` steps."""
-
-    patience = 5
-
-    def see(self, *given: object) -> None:  # type: ignore[override]
-        self.patience -= 1
-        if self.patience == 0:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from convlens.model import Model
 from convlens.results import Result
 from convlens.watch import Watch
 from reference import nets
+from reference.impatient import Impatient
 from reference.others import OTHERS
-from reference.stripes import Impatient, checks, network, stripes
+from reference.stripes import checks, network, stripes
 
 CARD: dict[str, Any] = {"threads": 1, "mean": [0.5], "std": [0.25], "size": [32, 32]}
 CHROMA = np.array([[0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])

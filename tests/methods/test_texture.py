@@ -18,8 +18,9 @@ from convlens.synthesis.loop import Stage
 from convlens.synthesis.styles.texturing import _around
 from convlens.watch import Watch
 from reference import nets
+from reference.impatient import Impatient
 from reference.others import OTHERS
-from reference.stripes import Impatient, checks, network, stripes
+from reference.stripes import checks, network, stripes
 
 CARD = {"threads": 1, "mean": [0.5], "std": [0.25], "size": [32, 32]}
 

@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 from PIL import Image
 
-from convlens.watch import Watch
 from reference.others import Maker
 
 
@@ -41,13 +40,3 @@ def checks(size: tuple[int, int], side: int = 4) -> Image.Image:
 
 def _picture(numbers: Any) -> Image.Image:
     return Image.fromarray(np.rint(np.clip(numbers, 0, 1) * 255).astype(np.uint8))
-
-
-class Impatient(Watch):
-    """Somebody who presses Ctrl-C after ``patience`` steps."""
-
-    patience = 5
-
-    def see(self, key: str, done: int, *rest: Any) -> None:
-        super().see(key, done, *rest)
-        self.stopped = self.stopped or done == self.patience

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from convlens.model import Model
 from convlens.synthesis.fitting import groups
 from convlens.watch import FRAMES, PREVIEW, STATES, Watch
 from reference import nets
+from reference.impatient import Impatient
 
 SETTINGS = {"steps": 12, "channel": "0-2", "batch_size": 2}
 WAYS = [
@@ -31,17 +31,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return convlens.load(
         nets.saved(nets.classifier(0, (3, 16, 16)).onnx(), path), threads=1, mean=[0.5], std=[0.25]
     )
-
-
-class Impatient(Watch):
-    """Somebody who presses Ctrl-C after ``patience`` steps."""
-
-    patience = 5
-
-    def see(self, *given: object) -> None:  # type: ignore[override]
-        self.patience -= 1
-        if self.patience == 0:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(map(str, way.values())))

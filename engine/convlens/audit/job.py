@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,14 +123,4 @@ def _groups(images: Images | None, together: bool) -> Iterator[tuple[int, Images
         yield 0, images
         return
     for place, start in enumerate(range(0, len(images), _GROUP)):
-        own = slice(start, start + _GROUP)
-        yield (
-            place,
-            replace(
-                images,
-                array=images.array[own],
-                names=images.names[own],
-                views=images.views[own] if images.views is not None else None,
-                sizes=images.sizes[own] if images.sizes is not None else None,
-            ),
-        )
+        yield place, images.rows(start, start + _GROUP)

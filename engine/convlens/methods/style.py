@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from convlens.catalogue import photos as bundled_photos
-from convlens.registry import Field, Finding, Job, Method, Paper, Parameters, register
+from convlens.registry import Field, Finding, Job, Method, Paper, register
 from convlens.results import Result
+from convlens.synthesis.styles.options import SearchParameters
 
 
-class StyleParameters(Parameters):
+class StyleParameters(SearchParameters):
     """What ``style`` can be told."""
 
     style: tuple[str, ...] = Field(
@@ -46,14 +47,6 @@ class StyleParameters(Parameters):
         json_schema_extra={"unit": "pixels (samples, ...)"},
     )
     start: Literal["content", "noise"] = Field("content", description="the picture to start from")
-    steps: int = Field(240, ge=1, le=100000, description="steps of the optimiser, over all sizes")
-    scales: int | None = Field(
-        None, ge=1, le=8, description="sizes, each twice the one before; from 128 pixels by default"
-    )
-    optimiser: Literal["lbfgs", "adam"] = Field("lbfgs", description="how steps are taken")
-    learning_rate: float | None = Field(
-        None, gt=0, le=10, description="length of a step; 1 for lbfgs and 0.02 for adam by default"
-    )
     tv: float = Field(0.0, ge=0, description="weight of the total variation, against speckles")
     style_layer: tuple[str, ...] = Field(
         (),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from convlens.registry import Field, Finding, Job, Method, Paper, Parameters, register
+from convlens.registry import Field, Finding, Job, Method, Paper, register
 from convlens.results import Result
+from convlens.synthesis.styles.options import SearchParameters
 
 
-class TextureParameters(Parameters):
+class TextureParameters(SearchParameters):
     """What ``texture`` can be told."""
 
     side: int | None = Field(
@@ -35,14 +36,6 @@ class TextureParameters(Parameters):
     )
     layer_weight: tuple[float, ...] = Field(
         (), description="how much each layer counts; all alike by default"
-    )
-    steps: int = Field(240, ge=1, le=100000, description="steps of the optimiser, over all sizes")
-    scales: int | None = Field(
-        None, ge=1, le=8, description="sizes, each twice the one before; from 128 pixels by default"
-    )
-    optimiser: Literal["lbfgs", "adam"] = Field("lbfgs", description="how steps are taken")
-    learning_rate: float | None = Field(
-        None, gt=0, le=10, description="length of a step; 1 for lbfgs and 0.02 for adam by default"
     )
 
 

@@ -138,7 +138,7 @@ def test_the_slope_of_a_step_is_that_of_differences(model: Model) -> None:
         assert abs(found - expected) <= SLOPE * max(abs(expected), 1e-3), name
 
 
-class Impatient(Watch):
+class Stopping(Watch):
     """Somebody who asks for an end after ``patience`` steps."""
 
     patience = 3
@@ -163,7 +163,7 @@ def test_a_stopped_course_goes_on_to_the_same_weights(
 ) -> None:
     whole, learnt = taught(model, photos, Watch())
     assert learnt.interrupted is None
-    watch = Impatient(tmp_path)
+    watch = Stopping(tmp_path)
     watch.patience = patience
     watch.begin({})
     _, partly = taught(model, photos, watch)
@@ -177,7 +177,7 @@ def test_a_stopped_course_goes_on_to_the_same_weights(
 
 
 def test_a_course_on_other_photos_is_not_taken_up(model: Model, photos: list[Path], tmp_path: Path) -> None:
-    watch = Impatient(tmp_path)
+    watch = Stopping(tmp_path)
     watch.begin({})
     taught(model, photos, watch)
     with pytest.raises(OutputError, match="another style or other photos"):
