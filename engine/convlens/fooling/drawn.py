@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convlens.files import RAW
 from convlens.fooling.files import framed
 from convlens.fooling.measured import Arrays, measures, numbers, pictures, rows_of
 from convlens.fooling.transfer import told
-from convlens.images import SUFFIXES
-from convlens.pictures.picture import slug
+from convlens.pictures.picture import stems
 from convlens.results import Result
 from convlens.shown import shown
 
@@ -88,7 +85,10 @@ def result_of(
     for index in left:
         rows[index]["fooled"] = None
     hints |= {
-        "panels": [_sheet(i, row, arrays, sight) for i, row in enumerate(rows)],
+        "panels": [
+            _sheet(i, stem, row, arrays, sight)
+            for i, (stem, row) in enumerate(zip(stems(names), rows, strict=True))
+        ],
         "silent": outcome.silent.tolist(),
         "broken": outcome.broken.tolist(),
     }
@@ -107,7 +107,7 @@ def result_of(
     )
 
 
-def _sheet(i: int, row: dict[str, Any], arrays: Arrays, sight: Sight) -> dict[str, Any]:
+def _sheet(i: int, stem: str, row: dict[str, Any], arrays: Arrays, sight: Sight) -> dict[str, Any]:
     """Before, the change, after, and what the model sees in them."""
     image, unit = row["image"], "of its own numbers"
     if sight.ground.whole:
@@ -126,7 +126,7 @@ def _sheet(i: int, row: dict[str, Any], arrays: Arrays, sight: Sight) -> dict[st
     size = f"by {row['linf']:.3g} {unit} at most"
     change = f"the change, {factor} times" if factor > 1 else f"the change, {row['linf']:.3g} at most"
     return {
-        "name": _stem(image),
+        "name": stem,
         "caption": f"{image}: {told}, {size}",
         "alt": f"{image}, the change and what came of it: {told}, {size}; {change} is shown between them.",
         "index": i,
@@ -161,24 +161,11 @@ def _curve(settings: Settings, whole: bool) -> dict[str, Any]:
 
 def _saved(names: Sequence[str], arrays: tuple[str, str]) -> list[dict[str, Any]]:
     """The files of each picture: fooled and clean, under names that are not taken twice."""
-    stems: list[str] = []
-    for name in names:
-        stem = first = slug(_stem(name))
-        count = 2
-        while stem.lower() in {taken.lower() for taken in stems}:
-            stem, count = f"{first}-{count}", count + 1
-        stems.append(stem)
     return [
         {"name": f"{stem}-{what}", "array": array, "index": i}
-        for i, stem in enumerate(stems)
+        for i, stem in enumerate(stems(names))
         for what, array in zip(("fooled", "clean"), arrays, strict=True)
     ]
-
-
-def _stem(name: str) -> str:
-    """A file's name without its ending."""
-    path = PurePosixPath(name)
-    return name.removesuffix(path.suffix) if path.suffix.lower() in SUFFIXES | RAW else name
 
 
 def percent(share: float) -> str:

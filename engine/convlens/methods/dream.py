@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convlens.errors import TargetError, UnsupportedError
@@ -131,12 +130,15 @@ class Dream(Method[DreamParameters]):
 
 def _result(method: Dream, job: Job[DreamParameters], canvas: Canvas, made: Sequence[Dreamt]) -> Result:
     """The pictures, in one array where they have one size."""
+    from convlens.pictures.picture import stems
+
     assert job.target is not None
     names = job.images.names[: len(made)]
     words = [job.target.words(i) for i in range(len(made))]
     arrays, places, shared = _arranged(made)
     unit = "0 black to 1 white" if canvas.photo else "as the model takes it"
     as_was = "8-bit photo" if canvas.photo else "as the model takes it"
+    own = stems(names)
     return Result(
         method=method.name,
         kind=method.kind,
@@ -160,7 +162,7 @@ def _result(method: Dream, job: Job[DreamParameters], canvas: Canvas, made: Sequ
             "photo": canvas.photo,
             "panels": [
                 {
-                    "name": _stem(name),
+                    "name": own[i],
                     "index": i,
                     "caption": f"what {words[i]} sees in {name}, made stronger",
                     "alt": f"{name}, and beside it what it becomes when {words[i]} is made stronger.",
@@ -173,7 +175,11 @@ def _result(method: Dream, job: Job[DreamParameters], canvas: Canvas, made: Sequ
                 }
                 for i, name in enumerate(names)
             ],
-            "photos": _files(names, places) if canvas.photo else [],
+            "photos": [
+                {"name": f"{stem}-dream", **place["dream"]} for stem, place in zip(own, places, strict=True)
+            ]
+            if canvas.photo
+            else [],
             **shown(job),
         },
         how={"warnings": list(dict.fromkeys(text for one in made for text in one.said))},
@@ -200,24 +206,3 @@ def _arranged(
     arrays = {f"{kind} {i}": pair[kind] for i, pair in enumerate(pairs, start=1) for kind in kinds}
     at = [{kind: {"array": f"{kind} {i}"} for kind in kinds} for i in range(1, len(made) + 1)]
     return {**arrays, **ends}, at, tuple(arrays)
-
-
-def _files(names: Sequence[str], places: Sequence[dict[str, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Each dream as a file of its own, all names different also where capitals do not count."""
-    found: list[dict[str, Any]] = []
-    taken: set[str] = set()
-    for name, place in zip(names, places, strict=True):
-        own = stem = f"{_stem(name)[:120]}-dream"
-        count = 2
-        while own.lower() in taken:
-            own, count = f"{stem}-{count}", count + 1
-        taken.add(own.lower())
-        found.append({"name": own, **place["dream"]})
-    return found
-
-
-def _stem(name: str) -> str:
-    """The name of a file without its suffix, fit for another file's name."""
-    from convlens.pictures.picture import slug
-
-    return slug(PurePath(name).stem)

@@ -100,6 +100,7 @@ class Faststyle(Method[FaststyleParameters]):
 
     def run(self, job: Job[FaststyleParameters]) -> Result:
         """One course of training, then the finished file on a few photos."""
+        from convlens.pictures.picture import stems
         from convlens.synthesis.painters.exported import network_files, painted
         from convlens.synthesis.painters.painter import Form, Painter
         from convlens.synthesis.painters.perceptual import Loss, Weights, check_photos, layers_for
@@ -121,7 +122,7 @@ class Faststyle(Method[FaststyleParameters]):
         samples, _ = crops.middles(_SHOWN, side)  # half as wide, since they are painted many times
         learnt = train(painter, loss, course, job.watch, samples, job.advance)
         said += _told(crops, learnt)
-        stem = _stem(given.style)
+        (stem,), own = stems([given.style or "style"]), stems(names)
         files = network_files(model, painter, stem, side)
         pictures = painted(files[f"{stem}.onnx"], painter, photos, model.threads)
         rows = _rows(learnt.history)
@@ -146,10 +147,10 @@ class Faststyle(Method[FaststyleParameters]):
             rows=rows,
             hints={
                 "photo": True,
-                "panels": [_sheet(index, name) for index, name in enumerate(names)],
+                "panels": [_sheet(index, own[index], name) for index, name in enumerate(names)],
                 "photos": [
-                    {"name": f"{_stem(name)}-painted", "array": "picture", "index": index}
-                    for index, name in enumerate(names)
+                    {"name": f"{one}-painted", "array": "picture", "index": index}
+                    for index, one in enumerate(own)
                 ],
                 "parts": [{"kind": "panels"}, {"kind": "curves", "hints": {"title": "the loss"}}],
                 "curves": _curves(),
@@ -245,19 +246,10 @@ def _rows(history: Mapping[str, NDArray[Any]]) -> tuple[Mapping[str, Any], ...]:
     )
 
 
-def _stem(name: str | None) -> str:
-    """A file's name without folder and ending, as part of other names."""
-    from pathlib import Path
-
-    from convlens.pictures.picture import slug
-
-    return slug(Path(name or "style").stem)
-
-
-def _sheet(index: int, name: str) -> dict[str, Any]:
+def _sheet(index: int, stem: str, name: str) -> dict[str, Any]:
     """A photo, the style, and the photo painted."""
     return {
-        "name": _stem(name),
+        "name": stem,
         "caption": f"{name}, painted by the network",
         "alt": f"The middle of {name}, the picture whose style was learnt, and the photo painted in it.",
         "columns": 3,

@@ -88,6 +88,7 @@ class Invert(Method[InvertParameters]):
         """One search a layer and a group of images."""
         import numpy as np
 
+        from convlens.pictures.picture import stems
         from convlens.synthesis.canvas import canvas_for
         from convlens.synthesis.inverse.inversion import Inversion
         from convlens.synthesis.recipes import recipe_of
@@ -120,6 +121,7 @@ class Invert(Method[InvertParameters]):
         own = "0 black to 1 white" if canvas.photo else "as the model takes it"
         share = "share of the length of the image's code"
         silent = np.concatenate([part.silent for part in whole])
+        files = stems(names)
         return Result(
             method=self.name,
             kind=self.kind,
@@ -143,10 +145,10 @@ class Invert(Method[InvertParameters]):
             hints={
                 "photo": canvas.photo,
                 "panels": [
-                    _sheet(i, name, labels, errors["error"][i], model.source.kind)
+                    _sheet(i, files[i], name, labels, errors["error"][i], model.source.kind)
                     for i, name in enumerate(names)
                 ],
-                "photos": _files(names, labels) if canvas.photo else [],
+                "photos": _files(files, labels) if canvas.photo else [],
                 **shown(job),
             },
             how={"settings": settings, "warnings": search.said},
@@ -218,7 +220,7 @@ def _codes(job: Job[InvertParameters]) -> list[Code]:
 
 
 def _sheet(
-    index: int, name: str, labels: Sequence[str], errors: NDArray[np.float64], kind: str
+    index: int, stem: str, name: str, labels: Sequence[str], errors: NDArray[np.float64], kind: str
 ) -> dict[str, Any]:
     """The image and the pictures of all layers side by side; above each other where they are wide."""
     from convlens.pictures.scenes import WIDE
@@ -230,7 +232,7 @@ def _sheet(
     ]
     depth = f"at {labels[0]}" if len(labels) == 1 else f"at {labels[0]} to {labels[-1]}"
     return {
-        "name": _stem(name),
+        "name": stem,
         "index": index,
         "caption": f"{name}, and what its code {depth} gives back; below, the relative error of each code",
         "alt": f"{name} beside what its code {depth} gives back; relative errors of the codes are "
@@ -241,16 +243,12 @@ def _sheet(
     }
 
 
-def _stem(name: str) -> str:
-    return name.rsplit(".", 1)[0]
-
-
-def _files(names: Sequence[str], labels: Sequence[str]) -> list[dict[str, Any]]:
+def _files(own: Sequence[str], labels: Sequence[str]) -> list[dict[str, Any]]:
     """Each picture as a file of its own."""
     from convlens.pictures.picture import slug
 
     return [
-        {"name": slug(f"{_stem(name)}-{label}"), "array": "picture", "index": [i, k]}
-        for i, name in enumerate(names)
+        {"name": f"{stem}-{slug(label)}", "array": "picture", "index": [i, k]}
+        for i, stem in enumerate(own)
         for k, label in enumerate(labels)
     ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import PurePath
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +19,7 @@ _MARGIN = 10
 _LONGEST = 2048  # pixels of the longer side to which small pictures are enlarged
 _INK = (34, 34, 40)
 _KEY_LINE = 17
+_STEM = 100  # characters; file systems take 255 for the whole name
 
 Key: TypeAlias = "tuple[tuple[int, int, int], str]"
 """A colour and what it stands for."""
@@ -109,6 +111,23 @@ def font(size: int) -> Any:
 def slug(text: str) -> str:
     """Text as a part of a file name: letters, digits, dots and dashes."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") or "x"
+
+
+def stems(names: Sequence[str]) -> list[str]:
+    """What files made of each of ``names`` begin with: no folder, no ending, none the same as another.
+
+    They differ also where capitals do not count, and leave room for more in a file name.
+    """
+    found: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        stem = first = slug(PurePath(name).stem)[:_STEM]
+        count = 2
+        while stem.lower() in taken:
+            stem, count = f"{first}-{count}", count + 1
+        taken.add(stem.lower())
+        found.append(stem)
+    return found
 
 
 def enlarge(image: Image.Image, shortest: int, smooth: bool = False) -> Image.Image:

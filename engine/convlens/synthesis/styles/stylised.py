@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convlens.pictures.picture import slug
+from convlens.pictures.picture import stems
 from convlens.registry import Finding
 from convlens.results import Result
 from convlens.shown import shown
@@ -193,6 +193,7 @@ def result(
     def tile(name: str, index: int) -> dict[str, Any]:
         return {"array": name, "index": index} if alike else {"array": f"{name} {index + 1}"}
 
+    own = stems(names)
     return Result(
         method=method.name,
         kind=method.kind,
@@ -206,7 +207,7 @@ def result(
             "photo": canvas.photo,
             "panels": [
                 {
-                    "name": names[i],
+                    "name": own[i],
                     "index": i,
                     "caption": caption(names[i]),
                     "alt": f"{names[i]}, and what was made of it: {caption(names[i])}.",
@@ -220,9 +221,7 @@ def result(
                 }
                 for i in range(count)
             ],
-            "photos": [
-                {"name": f"{slug(names[i])}-{method.name}", **tile(made_name, i)} for i in range(count)
-            ]
+            "photos": [{"name": f"{own[i]}-{method.name}", **tile(made_name, i)} for i in range(count)]
             if canvas.photo
             else [],
             **shown(job),
