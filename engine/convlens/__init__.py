@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from convlens.instrument.session import Session as Session
     from convlens.model import Model as Model
     from convlens.model import load as load
+    from convlens.recording.reading import Recording as Recording
     from convlens.registry import Method as Method
     from convlens.registry import methods as methods
     from convlens.registry import register as register
@@ -35,6 +36,7 @@ _HOMES = {
     "Layer": "convlens.graph.layers",
     "Method": "convlens.registry",
     "Model": "convlens.model",
+    "Recording": "convlens.recording.reading",
     "Result": "convlens.results",
     "Session": "convlens.instrument.session",
     "Target": "convlens.targets",

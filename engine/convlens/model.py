@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from convlens.instrument.build import TorchGraph
     from convlens.instrument.session import Session
+    from convlens.recording.reading import Recording
 
 
 def load(
@@ -300,6 +301,7 @@ class Model:
         allow_uncertified: bool = False,
         progress: Callable[[float], None] | None = None,
         watch: Watch | None = None,
+        recording: Recording | None = None,
         **parameters: Any,
     ) -> Result:
         """Run a registered method.
@@ -313,6 +315,7 @@ class Model:
             allow_uncertified: run although PyTorch and onnxruntime disagree; the Result says so.
             progress: called with the share that is done, 0 to 1.
             watch: how a method that searches is followed, stopped and taken up again.
+            recording: what a data set did to this model, for methods that read one.
             parameters: the method's own.
 
         Raises:
@@ -330,6 +333,7 @@ class Model:
             allow_uncertified=allow_uncertified,
             advance=progress or (lambda _share: None),
             watch=watch or Watch(),
+            recording=recording,
         )
 
     def attribute(self, x: Inputs, target: Spec = None, method: str = "saliency", **options: Any) -> Result:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convlens.model import Model
+    from convlens.recording.reading import Recording
     from convlens.results import Result
     from convlens.targets import Spec, Target
     from convlens.watch import Watch
@@ -108,7 +109,7 @@ class Job(Generic[P]):
     """One call of a method: everything that it may use.
 
     ``images`` is empty and ``target`` None where the method needs none; ``watch`` follows methods that
-    search (see :mod:`convlens.watch`).
+    search (see :mod:`convlens.watch`). ``recording`` is of this model; None where none was given.
     """
 
     model: Model
@@ -119,6 +120,13 @@ class Job(Generic[P]):
     seed: int
     advance: Callable[[float], None] = field(default=lambda _share: None)
     watch: Watch = field(default_factory=_watch)
+    recording: Recording | None = None
+
+    @property
+    def recorded(self) -> Recording:
+        """The recording, for methods that must have one."""
+        assert self.recording is not None
+        return self.recording
 
 
 @dataclass(frozen=True)
@@ -172,6 +180,8 @@ class Method(ABC, Generic[P]):
         preview: settings with which it is quick and coarse, for a first look.
         together: whether it is about its images as a set, so that one more changes what is said of all.
         searches: whether it searches step by step, so that it can be watched, stopped and taken up again.
+        recording: whether it reads what a data set did to the model: it ``must``, or it ``may``.
+        asks: the parameter that stands on the command line without its name.
     """
 
     name: ClassVar[str]
@@ -188,6 +198,8 @@ class Method(ABC, Generic[P]):
     preview: ClassVar[Mapping[str, Any]] = {}
     together: ClassVar[bool] = False
     searches: ClassVar[bool] = False
+    recording: ClassVar[Literal["no", "may", "must"]] = "no"
+    asks: ClassVar[str] = ""
 
     @abstractmethod
     def run(self, job: Job[P]) -> Result:
@@ -228,7 +240,12 @@ class Method(ABC, Generic[P]):
 
     def schema(self) -> dict[str, Any]:
         """The method as a JSON schema of its parameters, with what it is and needs beside it."""
-        needs = {"images": self.images, "target": self.target, "classes": self.classes}
+        needs = {
+            "images": self.images,
+            "target": self.target,
+            "classes": self.classes,
+            "recording": self.recording == "must",
+        }
         return {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             **self.Parameters.model_json_schema(),

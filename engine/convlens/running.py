@@ -23,6 +23,7 @@ from convlens.watch import Watch
 if TYPE_CHECKING:
     from convlens.inputs import Inputs
     from convlens.model import Model
+    from convlens.recording.reading import Recording
     from convlens.trust.certificate import Certificate
 
 
@@ -38,6 +39,7 @@ def run(
     allow_uncertified: bool,
     advance: Callable[[float], None],
     watch: Watch,
+    recording: Recording | None = None,
 ) -> Result:
     """Run a registered method; arguments and errors as :meth:`convlens.model.Model.run` has them."""
     technique = registry.method(method)
@@ -46,8 +48,14 @@ def run(
         raise UsageError(f"batch size is {batch_size}; expected 1 or more")
     if technique.images and images is None:
         raise UsageError(f"{method} needs images; expected at least one")
+    if recording is not None and technique.recording == "no":
+        raise UsageError(f"{method} reads no recording")
+    if recording is None and technique.recording == "must":
+        raise UsageError(f"{method} reads a recording; `convlens record` makes one of a data set")
     if len(model.graph.inputs) > 1:
         raise UnsupportedError(bind.advice([value.name for value in model.graph.inputs], model.source.name))
+    if recording is not None:
+        recording = recording.of(model)
     batch = model.images(images) if technique.images and images is not None else _no_images()
     goal = settle(model, technique, target, batch, batch_size)
     certificate = model.certificate()
@@ -59,8 +67,10 @@ def run(
     warnings = _warnings(model, technique, goal, batch, batch_size)
     if goal is not None and goal.alone:
         batch_size = 1  # the rows of what it reads count boxes
-    job = Job(model, settings, batch, goal, batch_size, seed, advance, watch)
+    job = Job(model, settings, batch, goal, batch_size, seed, advance, watch, recording)
     how = _how(model, settings, goal, seed, certificate, allow_uncertified)
+    if recording is not None:
+        how["recording"] = recording.record()
     result = _watched(technique, job, how) if technique.searches else technique.run(job)
     if technique.gradients and (estimated := straight_through(model.graph)):
         how["gradients"] = estimated

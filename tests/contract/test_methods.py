@@ -24,10 +24,12 @@ from convlens.errors import LayerError, ParameterError, TargetError, Uncertified
 from convlens.instrument.build import ACTIVE
 from convlens.model import Model
 from convlens.pictures import KINDS
+from convlens.recording.reading import Recording
 from convlens.registry import Field, Method, Paper, Parameters, register
 from convlens.results import Result
 from convlens.trust.certificate import Certificate, Check
 from reference import nets
+from reference.recorded import recorded
 
 SINGLE = 1e-5
 """Of an array's largest magnitude: float32, where another batch takes another path through the kernels."""
@@ -77,8 +79,17 @@ def photos(count: int = 2) -> list[Image.Image]:
 
 
 def run(model: Model, name: str, images: Any, **options: Any) -> Result:
-    images = images if METHODS[name].images else None
-    return model.run(name, images, **{**METHODS[name].preview, **options})
+    method = METHODS[name]
+    if method.recording == "must":
+        options["recording"] = a_recording(model)
+    images = images if method.images else None
+    return model.run(name, images, **{**method.preview, **options})
+
+
+def a_recording(model: Model) -> Recording:
+    """Nine noisy pictures of three classes, recorded beside the model."""
+    pictures = nets.pictures(7, 9, tuple(model.source.shape[1:]), np.float32)
+    return recorded(model, pictures, model.path.parent / "recordings", np.arange(9) % 3)
 
 
 def alike(one: Result, other: Result, tolerance: float) -> None:

@@ -17,6 +17,7 @@ from convlens.pictures import KINDS
 from convlens.results import Result
 from reference.nets import saved
 from reference.others import OTHERS, Other
+from reference.recorded import recorded
 
 METHODS = registry.methods()
 EACH = pytest.mark.parametrize("which", OTHERS)
@@ -41,7 +42,10 @@ def run(model: Model, name: str, other: Other, count: int = 2, batch_size: int =
     method = METHODS[name]
     images = other.arrays(count) if method.images else None
     target = other.target if method.target else None
-    return model.run(name, images, target, batch_size=batch_size, **method.preview)
+    settings = dict(method.preview)
+    if method.recording == "must":
+        settings["recording"] = recorded(model, other.arrays(6), model.path.parent / "recordings")
+    return model.run(name, images, target, batch_size=batch_size, **settings)
 
 
 @EACH

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-@dataclass(frozen=True)
+@dataclass
 class Numbered:
     """So many items, each made from its number.
 
@@ -27,12 +27,14 @@ class Numbered:
         count: how many items.
         item: makes one; reading it from several threads at once is safe.
         files: the files that it lies in, for the fingerprint.
+        given: what it was opened from.
     """
 
     text: str
     count: int
     item: Callable[[int], Item]
     files: Sequence[Path]
+    given: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.count

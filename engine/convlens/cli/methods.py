@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 import click
 
 from convlens.cli.options import arranged, job_options, json_option, model_options, take_model
+from convlens.cli.recordings import recording_options, take_recording
 from convlens.cli.show import (
     check_folder,
     print_findings,
@@ -23,11 +24,15 @@ from convlens.errors import FAILED, STOPPED
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
+    from convlens.recording.reading import Recording
     from convlens.registry import Method
 
 
 def command_for(method: Method[Any]) -> click.Command:
-    """The method as a command: MODEL [IMAGE...] --target T, its own parameters, and the shared options."""
+    """The method as a command: its own parameters and the shared options.
+
+    MODEL [IMAGE...] --target T, or where it reads a recording, REC and the images or whatever it asks for.
+    """
 
     def call(**options: Any) -> int:
         return _run(method, options)
@@ -48,7 +53,8 @@ def command_for(method: Method[Any]) -> click.Command:
     if method.searches:
         command = _watch_options(command)
     for name, field in reversed(method.Parameters.model_fields.items()):
-        command = _option(name, field)(command)
+        if name != method.asks:
+            command = _option(name, field)(command)
     if method.target:
         command = click.option(
             "-t",
@@ -58,9 +64,18 @@ def command_for(method: Method[Any]) -> click.Command:
             "@row,column; or a sum of these, 0.7*layer:3 + 0.3*281; the predicted class of each image by "
             "default",
         )(command)
+    if method.recording == "may":
+        command = click.option(
+            "--recording",
+            "rec",
+            type=click.Path(path_type=Path),
+            help="what `convlens record` made of a data set",
+        )(command)
     if method.images:
         command = click.argument("images", nargs=-1, required=True)(command)
-    command = model_options(command)
+    elif method.asks:
+        command = click.argument(method.asks, nargs=-1)(command)
+    command = recording_options(command) if method.recording == "must" else model_options(command)
     paper = method.paper
     text = f"{_sentence(method)}\n\nSource: {paper.cite}" + (f", {paper.where}" if paper.where else "")
     return arranged(click.command(method.name, help=text + ".", short_help=method.summary)(command))
@@ -113,6 +128,14 @@ def _option(name: str, field: FieldInfo) -> Any:
     return click.option(flag, **settings)
 
 
+def _recording(folder: Path | None) -> Recording | None:
+    if folder is None:
+        return None
+    from convlens.recording.reading import Recording
+
+    return Recording.open(folder)
+
+
 def _strip_none(annotation: Any) -> Any:
     if get_origin(annotation) in (Union, UnionType):
         kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
@@ -135,7 +158,12 @@ def _run(method: Method[Any], options: dict[str, Any]) -> int:
         check_folder(output, overwrite, watch.resume)
     given = options.pop("images", ())
     target = options.pop("target", None)
-    model = take_model(options)
+    recording: Recording | None
+    if method.recording == "must":
+        model, recording = take_recording(options)
+    else:
+        recording = _recording(options.pop("rec", None))
+        model = take_model(options)
     paths = expand(given, taken(model.source)) if method.images else []
     if target is not None:
         target = model.target(target)
@@ -147,7 +175,9 @@ def _run(method: Method[Any], options: dict[str, Any]) -> int:
     warn_of_weights(model)
     with progress(method.name) as advance:
         watch.tell = advance.tell
-        result = model.run(method.name, batch, target, progress=advance, watch=watch, **options)
+        result = model.run(
+            method.name, batch, target, progress=advance, watch=watch, recording=recording, **options
+        )
     for warning in result.how["warnings"]:
         click.echo(f"convlens: warning: {warning}", err=True)
     written = result.save(output) if output is not None else []

@@ -88,6 +88,20 @@ def _number(text: str) -> int | float:
         return float(text)
 
 
+def runs_on() -> list[Callable[[F], F]]:
+    """The device and its threads."""
+    return [
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "cuda"]),
+            default="auto",
+            show_default=True,
+            help="where the model runs",
+        ),
+        click.option("--threads", type=click.IntRange(1), help="threads inside one forward"),
+    ]
+
+
 def model_options(command: F) -> F:
     """MODEL, the card and its single settings, and the device."""
     for option in reversed(
@@ -131,14 +145,7 @@ def model_options(command: F) -> F:
                 type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos"]),
                 help="resampling filter",
             ),
-            click.option(
-                "--device",
-                type=click.Choice(["auto", "cpu", "cuda"]),
-                default="auto",
-                show_default=True,
-                help="where the model runs",
-            ),
-            click.option("--threads", type=click.IntRange(1), help="threads inside one forward"),
+            *runs_on(),
             click.option(
                 "--feed",
                 "feeds",

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Of recordings on disk."""
 
+LIES = "lies"
+"""Where model and data set lay, so that both are found again."""
+
 
 @dataclass(frozen=True)
 class Followed:
@@ -123,7 +126,7 @@ def _followed(layer: Layer) -> Followed:
 
 
 def job_of(model: Model, plan: Plan, source: Any) -> dict[str, Any]:
-    """What makes two recordings the same job, as plain data."""
+    """What makes two recordings the same job, as plain data; :data:`LIES` may differ."""
     return {
         "format": FORMAT,
         "model": {"name": model.name, "sha256": model.sha256},
@@ -132,4 +135,5 @@ def job_of(model: Model, plan: Plan, source: Any) -> dict[str, Any]:
         "source": {"text": source.text, "count": len(source), "fingerprint": source.fingerprint()},
         "plan": plan.record(),
         "versions": cache.versions(),
+        LIES: {"model": str(model.path.resolve()), "images": list(source.given)},
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,31 +14,43 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from convlens.errors import LayerError, UsageError, nearest
-from convlens.recording.plan import FORMAT, Followed
+from convlens.cards import Card
+from convlens.errors import ConvLensError, LayerError, UsageError, nearest
+from convlens.model import Model, load
+from convlens.recording.plan import FORMAT, LIES, Followed
+from convlens.recording.source import open_source
 from convlens.recording.store import MANIFEST, SHARDS, read_json
 from convlens.recording.tables import CHANNELS, IMAGES, STRONGEST, read_channels, read_strongest
 
 if TYPE_CHECKING:
-    from convlens.model import Model
+    from convlens.recording.source import Source
     from convlens.recording.tallies import Strongest, Tally
+    from convlens.registry import Images
 
 
-@dataclass(frozen=True)
+@dataclass
 class Recording:
     """What a data set did to a model.
 
     Attributes:
         folder: where it lies.
         manifest: how it was made.
+        given: where the data set lies now, as for :func:`convlens.recording.source.open_source`; where it lay
+            when it was recorded, if this is empty.
     """
 
     folder: Path
     manifest: Mapping[str, Any]
+    given: tuple[str, ...] = ()
+    _source: Source | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def open(cls, folder: str | Path) -> Recording:
+    def open(cls, folder: str | Path, images: Sequence[str] = ()) -> Recording:
         """The recording in ``folder``.
+
+        Args:
+            folder: where it lies.
+            images: where the data set lies now, if it was moved.
 
         Raises:
             UsageError: there is none, it is unfinished, or of a format that this version does not read.
@@ -51,7 +65,7 @@ class Recording:
             raise UsageError(
                 f"{folder}: a recording of format {manifest.get('format')}; this version reads {FORMAT}"
             )
-        return cls(folder, manifest)
+        return cls(folder, manifest, tuple(images))
 
     def of(self, model: Model) -> Recording:
         """This recording, if it is of that model.
@@ -71,6 +85,79 @@ class Recording:
                 "card that was used, or record again"
             )
         return self
+
+    def model(
+        self, path: str | Path | None = None, device: str = "auto", threads: int | None = None
+    ) -> Model:
+        """The model that was recorded, with the card that it was recorded with.
+
+        Args:
+            path: where it lies now; where it lay then, without it.
+            device: as for :func:`convlens.model.load`.
+            threads: likewise.
+
+        Raises:
+            UsageError: it is gone, or another model lies there.
+        """
+        then = self.manifest[LIES]["model"]
+        if path is None and not Path(then).is_file():
+            raise UsageError(f"{then}: the model that was recorded is gone; --model says where it lies now")
+        card = Card.model_validate(self.manifest["card"])
+        numbers = {n: v for n, v in self.manifest["feeds"].items() if not isinstance(v, Mapping)}
+        found = load(path or then, card, device, threads, numbers)
+        self.of(found)
+        return found
+
+    def source(self, model: Model) -> Source:
+        """The data set that was recorded, opened again.
+
+        Args:
+            model: the model that was recorded.
+
+        Raises:
+            UsageError: it is gone, or another one.
+        """
+        if self._source is not None:
+            return self._source
+        told, say = self.manifest["source"], "--data says where it lies now (in Python images=...)"
+        try:
+            found = open_source(self.given or self.manifest[LIES]["images"], model.source, model.card)
+        except ConvLensError as error:
+            raise UsageError(f"the data set {told['text']} cannot be opened: {error}; {say}") from error
+        if len(found) != told["count"] or found.fingerprint() != told["fingerprint"]:
+            raise UsageError(
+                f"{found.text}: not the data set that was recorded ({told['count']} items; these are "
+                f"{len(found)}), or changed since; {say}"
+            )
+        self._source = found
+        return found
+
+    def batch(self, model: Model, numbers: Sequence[int]) -> Images:
+        """Images of the data set, read again, as the model takes them.
+
+        Args:
+            model: the model that was recorded.
+            numbers: of the images; each may come several times.
+
+        Raises:
+            UsageError: the data set is gone or changed.
+            ImageError: an image cannot be read.
+        """
+        source = self.source(model)
+        once = {number: source.items(number, number + 1)[0] for number in dict.fromkeys(numbers)}
+        read = {number: item.read() for number, item in once.items()}
+        given: Any = [read[number] for number in numbers]
+        found = model.images(np.stack(given) if isinstance(given[0], np.ndarray) else given)
+        return replace(found, names=tuple(once[number].name for number in numbers))
+
+    def record(self) -> dict[str, Any]:
+        """What Results say of it, as plain data."""
+        told = {key: value for key, value in self.manifest.items() if key != LIES}
+        return {
+            "sha256": hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest(),
+            "source": self.manifest["source"]["text"],
+            "images": self.manifest["images"],
+        }
 
     @cached_property
     def layers(self) -> tuple[Followed, ...]:

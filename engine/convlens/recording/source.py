@@ -6,7 +6,9 @@ takes; others join as entry points of the group ``convlens.sources``.
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -44,7 +46,14 @@ class Item:
 
 
 class Source(Protocol):
-    """A data set in a fixed order."""
+    """A data set in a fixed order.
+
+    Attributes:
+        given: what it was opened from, so that it can be opened again, from any folder; set by
+            :func:`open_source`.
+    """
+
+    given: tuple[str, ...]
 
     @property
     def text(self) -> str:
@@ -82,17 +91,32 @@ def open_source(given: Sequence[str], source: Input, card: Card) -> Source:
             known: Open = entry.load()
             found = known(given[0], source, card)
             if found is not None:
-                return found
-    return Files.of(given, source, card)
+                break
+        else:
+            found = None
+    else:
+        found = None
+    found = Files.of(given, source, card) if found is None else found
+    found.given = tuple(map(_anywhere, given))
+    return found
+
+
+def _anywhere(text: str) -> str:
+    """A path or pattern that means the same from every folder; what is none stays as it is."""
+    if os.path.exists(text) or glob.has_magic(text):
+        return os.path.abspath(text)
+    return text
 
 
 class Files:
     """Files on disk, those of a folder with the name of their subfolder as label."""
 
     def __init__(self, paths: Sequence[Path], root: Path | None, source: Input, card: Card) -> None:
-        """``root`` is the folder that names are relative to, None where files were named one by one."""
+        """``root`` is the folder that was given, None where files were named one by one."""
+        self.given: tuple[str, ...] = ()
         self._paths = list(paths)
         self._root = root
+        self._from = root or Path(os.path.commonpath([path.absolute().parent for path in paths]))
         self._source = source
         self._card = card
         inside = [self._relative(path).parent for path in self._paths]
@@ -154,4 +178,8 @@ class Files:
         return found[0][1]
 
     def _relative(self, path: Path) -> Path:
-        return path.relative_to(self._root) if self._root is not None else path
+        return (
+            path.relative_to(self._from)
+            if self._root is not None
+            else path.absolute().relative_to(self._from)
+        )

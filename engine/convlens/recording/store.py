@@ -15,6 +15,7 @@ from typing import Any
 
 from convlens.errors import OutputError
 from convlens.recording.part import Part
+from convlens.recording.plan import LIES
 from convlens.results import plain
 
 MANIFEST = "manifest.json"
@@ -45,8 +46,8 @@ class Shards:
             raise OutputError(
                 f"{self.folder}: is not empty and was left as it is; choose another, or --overwrite"
             )
-        if held != self.job:
-            differs = [key for key in self.job if held.get(key) != self.job[key]]
+        differs = [key for key in self.job if key != LIES and held.get(key) != self.job[key]]
+        if differs:
             raise OutputError(
                 f"{self.folder}: holds another recording unfinished ({', '.join(differs)} differ); "
                 "choose another folder, or --overwrite"
