@@ -112,6 +112,23 @@ Rule: TypeAlias = Pointwise | Kernel | Reduce | Permute | Regroup | Join | Scala
 
 
 @dataclass(frozen=True, slots=True)
+class Crop:
+    """How an operator with a :class:`Kernel` rule is computed on a cut of its input, padding included.
+
+    Attributes:
+        padding: the number that stands beyond the border of the input.
+        settings: attributes that the node gets, so that it pads nothing itself.
+        uneven: whether outputs near the border are weighed by how much of the input they see.
+        moves: whether the node only moves numbers, so that the cut itself is the output.
+    """
+
+    padding: float
+    settings: Mapping[str, int | str | tuple[int, ...]] = field(default_factory=dict)
+    uneven: bool = False
+    moves: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Field:
     """What a unit sees of the model's input along input axis ``axis``.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from convlens.hiding import Fill, Lengths, default_fill, filling, plain_sizes, sizes_text, steps
 from convlens.registry import Field, Finding, Job, Method, Paper, Parameters, Step, register
@@ -44,6 +44,11 @@ class OcclusionParameters(Parameters):
         None,
         description="the layer whose strongest feature map is followed, by name or alias; by default the "
         "deepest whose units have a place",
+    )
+    exact: Literal["auto", "incremental", "dense"] = Field(
+        "auto",
+        description="how each position is computed, exactly in any case: only what the patch can reach "
+        "(incremental), the whole image (dense), or whichever is faster",
     )
 
 
@@ -89,7 +94,7 @@ class Occlusion(Method[OcclusionParameters]):
         starts = positions(extent, patch, stride)
         filler = job.parameters.fill or default_fill(model)
         features = feature_maps(model, job.parameters.layer)
-        arrays = _maps(job, features, filling(model, images, filler, patch), starts, patch)
+        arrays, ways = _maps(job, features, filling(model, images, filler, patch), starts, patch)
         at = {f"{name}_at": np.array(s) for name, s in zip(source.axis_names, starts, strict=True)}
         unit, what = UNITS.get(source.kind, "pixels"), reading(model, job.target).unit
         units = {
@@ -126,6 +131,7 @@ class Occlusion(Method[OcclusionParameters]):
                 "positions": count,
                 "forwards_an_image": 1 + count,
                 "fill": filler,
+                "computed": ways,
                 "layer": features.layer.alias if features is not None else None,
                 **({"left_out": left_out} if left_out else {}),
             },
@@ -204,17 +210,19 @@ def _maps(
     fill: NDArray[Any],
     starts: Sequence[Sequence[int]],
     patch: Sequence[int],
-) -> dict[str, NDArray[Any]]:
-    """Every array that the patch's way over the images gives, from one forward a position."""
+) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Every array that the patch's way over the images gives, and how each image was computed."""
     import numpy as np
 
     from convlens.attribution.reading import reading, whole
-    from convlens.runtime.patches import masked, spread
+    from convlens.runtime.incremental.hidden import Changes, Told, probe
+    from convlens.runtime.patches import spread
 
     assert job.target is not None
     model, array, axes, classes = job.model, job.images.array, job.model.source.axes, job.model.classes
     extent, places = [array.shape[axis] for axis in axes], list(product(*starts))
     found: dict[str, list[Any]] = {}
+    ways: list[str] = []
 
     def keep(**numbers: Any) -> None:
         for key, value in numbers.items():
@@ -235,21 +243,28 @@ def _maps(
         if classes is not None:
             keep(label_baseline=int(classes.probabilities(values[classes.name])[0].argmax()))
         parts: dict[str, list[NDArray[Any]]] = {"map": [], "activity": [], "label": []}
-        batches = masked(model.source.name, array[index], fill[index], axes, places, patch)
-        for values in model.runner.stream(batches(job.batch_size), names):
+        order: list[NDArray[Any]] = []
+        changes, told = Changes.filled(fill[index], axes, places, patch), Told()
+        exact = "dense" if own.alone else job.parameters.exact
+        for rows, values in probe(
+            model.runner, model.source.name, axes, array[index], changes, names, job.batch_size, exact, told
+        ):
+            order.append(rows)
             parts["map"].append(own.read(values))
             if features is not None:
                 parts["activity"].append(features.total(values[features.layer.name], channel))
             if classes is not None:
                 parts["label"].append(classes.probabilities(values[classes.name]).argmax(axis=1))
-            job.advance((index + sum(map(len, parts["map"])) / len(places)) / len(array))
-        hidden = {key: np.concatenate(part) for key, part in parts.items() if part}
+            job.advance((index + sum(map(len, order)) / len(places)) / len(array))
+        back = np.argsort(np.concatenate(order))
+        hidden = {key: np.concatenate(part)[back] for key, part in parts.items() if part}
+        ways.append(told.words())
         keep(**{key: numbers.reshape([len(each) for each in starts]) for key, numbers in hidden.items()})
         keep(baseline=base, drop=spread(base - hidden["map"], places, extent, patch))
         if features is not None:
             lost = totals[channel] - hidden["activity"]
             keep(activity_drop=spread(lost, places, extent, patch))
-    return {key: np.stack(numbers) for key, numbers in found.items()}
+    return {key: np.stack(numbers) for key, numbers in found.items()}, ways
 
 
 def _left_out(features: FeatureMaps | None, no_classes: bool) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convlens.graph.graph import Graph, Node
-from convlens.graph.windows import Everything, Join, Kernel, Rule, Window
+from convlens.graph.windows import Crop, Everything, Join, Kernel, Rule, Window
 from convlens.ops.given import computed, fixed, numbers, together
 from convlens.ops.table import Forward, TorchNode, operator
 
@@ -125,7 +125,15 @@ def space_to_depth(node: TorchNode) -> Forward:
     return forward
 
 
-@operator("Pad", kind="pad", window=_pad_window)
+def _pad_crop(node: Node, graph: Graph) -> Crop | None:
+    """A margin of one constant: the cut of the padded input is the output."""
+    value = fixed(node, graph, 2) if node.input(2) else [node.attr("value", 0.0)]
+    if node.attr("mode", "constant") != "constant" or value is None:
+        return None
+    return Crop(float(value[0]), moves=True)
+
+
+@operator("Pad", kind="pad", window=_pad_window, crop=_pad_crop)
 def pad(node: TorchNode) -> Forward:
     """A margin of a constant or of copied pixels; a negative one crops."""
     import torch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from convlens.graph.graph import Graph, Node
 from convlens.graph.windows import Everything, Kernel, Rule, Window
-from convlens.ops.geometry import Geometry, spatial, weight_kernel
+from convlens.ops.geometry import Geometry, spatial, unpadded, weight_kernel
 from convlens.ops.table import Forward, TorchNode, operator
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _check_rank(node: TorchNode, rank: int | None) -> None:
         raise node.refuse(f"a convolution over {rank - 2} axes", "one to three axes")
 
 
-@operator("Conv", kind="conv", window=_conv_window, macs=_conv_macs)
+@operator("Conv", kind="conv", window=_conv_window, macs=_conv_macs, crop=unpadded(0.0))
 def conv(node: TorchNode) -> Forward:
     """ONNX Conv. With constant weights it is an ``nn.ConvNd``, which other tools recognise."""
     import torch

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from convlens.graph.graph import Graph, Node
-from convlens.graph.windows import Everything, Kernel, Rule, Window
+from convlens.graph.windows import Crop, Everything, Kernel, Rule, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,6 +93,19 @@ class Geometry:
         pads = self.padding([n or 0 for n in size])
         rows = zip(self.kernel, self.strides, pads, self.dilations, strict=True)
         return Kernel({axis: Window.kernel(k, s, p[0], d) for axis, (k, s, p, d) in enumerate(rows, start=2)})
+
+
+def unpadded(padding: float, uneven: bool = False) -> Callable[[Node, Graph], Crop]:
+    """The crop facet of an operator that slides: the same with padding written out as ``padding``."""
+
+    def crop(node: Node, graph: Graph) -> Crop:
+        del graph
+        kept = len(node.attr("pads") or ())
+        own: dict[str, int | str | tuple[int, ...]]
+        own = {"auto_pad": "NOTSET", "pads": (0,) * kept, "ceil_mode": 0, "count_include_pad": 0}
+        return Crop(padding, {name: own[name] for name in own if node.attr(name)}, uneven)
+
+    return crop
 
 
 def spatial(graph: Graph, name: str) -> list[int | None]:

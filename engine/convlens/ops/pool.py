@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from convlens.graph.graph import Graph, Node
 from convlens.graph.windows import Kernel, Reduce, Rule
-from convlens.ops.geometry import Geometry, spatial
+from convlens.ops.geometry import Geometry, spatial, unpadded
 from convlens.ops.given import numbers
 from convlens.ops.table import Forward, TorchNode, operator
 
@@ -69,7 +69,7 @@ def _pad_all(g: Geometry, x: Tensor, ceil: bool, value: float) -> Tensor:
     return F.pad(x, [n for (front, back), over in reversed(rows) for n in (front, back + over)], value=value)
 
 
-@operator("MaxPool", kind="pool", window=_pool_window)
+@operator("MaxPool", kind="pool", window=_pool_window, crop=unpadded(float("-inf")))
 def max_pool(node: TorchNode) -> Forward:
     """ONNX MaxPool, with its indices where the graph asks for them."""
     import torch
@@ -131,7 +131,7 @@ def _fits(g: Geometry) -> bool:
     return g.symmetric and all(2 * p <= k for p, k in zip(g.before, g.kernel, strict=True))
 
 
-@operator("AveragePool", kind="pool", window=_pool_window)
+@operator("AveragePool", kind="pool", window=_pool_window, crop=unpadded(0.0, uneven=True))
 def average_pool(node: TorchNode) -> Forward:
     """ONNX AveragePool; what torch's own cannot express is a sum divided by the count of pixels."""
     import torch
@@ -174,7 +174,7 @@ def _root(powers: Tensor, p: int) -> Tensor:
     return torch.where(some, torch.where(some, powers, 1.0) ** (1 / p), 0.0)
 
 
-@operator("LpPool", kind="pool", window=_pool_window)
+@operator("LpPool", kind="pool", window=_pool_window, crop=unpadded(0.0))
 def lp_pool(node: TorchNode) -> Forward:
     """ONNX LpPool: the p-norm of every window."""
     g = Geometry.pooling(node)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from convlens.errors import UnsupportedError
 from convlens.graph.graph import Graph, Node
-from convlens.graph.windows import Everything, Rule
+from convlens.graph.windows import Crop, Everything, Rule
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,6 +67,7 @@ class TorchNode(Protocol):
 
 TorchFacet: TypeAlias = Callable[[TorchNode], Forward]
 WindowFacet: TypeAlias = Callable[[Node, Graph], Rule]
+CropFacet: TypeAlias = Callable[[Node, Graph], Crop | None]
 MacsFacet: TypeAlias = Callable[[Node, Sequence[tuple[int, ...]], tuple[int, ...]], int]
 
 
@@ -76,7 +77,8 @@ class Operator:
 
     ``kind`` groups operators for people (conv, rectifier, pool, ...). ``window`` says which part of
     the input one output position reads. ``macs`` gives the multiply-accumulates from the shapes of
-    the inputs and the output. ``torch`` builds what computes the node, called with those inputs
+    the inputs and the output. ``crop`` says how the node is computed on a part of its input, None where that
+    is not known. ``torch`` builds what computes the node, called with those inputs
     that were not taken as weights, in order; an input that the node leaves out is passed as None.
     """
 
@@ -85,6 +87,7 @@ class Operator:
     window: WindowFacet
     macs: MacsFacet | None
     torch: TorchFacet
+    crop: CropFacet | None = None
 
 
 ENTRY_POINTS = "convlens.ops"
@@ -103,6 +106,7 @@ def operator(
     kind: str,
     window: WindowFacet = everything,
     macs: MacsFacet | None = None,
+    crop: CropFacet | None = None,
 ) -> Callable[[TorchFacet], TorchFacet]:
     """Enter a torch facet and its companions under one or more names (``domain.Op`` outside ONNX)."""
 
@@ -110,7 +114,7 @@ def operator(
         for name in names:
             if name in _TABLE:
                 raise ValueError(f"operator {name} is in the table already")
-            _TABLE[name] = Operator(name, kind, window, macs, facet)
+            _TABLE[name] = Operator(name, kind, window, macs, facet, crop)
         return facet
 
     return enter

@@ -77,6 +77,12 @@ class Runner:
         found._shared = self._shared
         return found
 
+    def in_threads(self, threads: int) -> Runner:
+        """The same in another number of threads, on the same weights."""
+        found = Runner(self.graph, self.device, threads, self.source, self.together)
+        found._shared = self._shared
+        return found
+
     def step(self, batch_size: int) -> int:
         """How many of ``batch_size`` images go into one forward as different ones."""
         if batch_size > 1 and not self.together():

@@ -58,6 +58,11 @@ class SharedModel:
         self.nbytes = sum(array.nbytes for array in self._arrays)
         self.values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in self._arrays]
 
+    @property
+    def proto_bytes(self) -> bytes:
+        """The model without its large weights, serialised."""
+        return bytes(self._proto.SerializeToString())
+
     def exposing(self, names: frozenset[str]) -> bytes:
         """The model with ``names`` as its only outputs.
 

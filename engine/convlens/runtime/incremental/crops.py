@@ -1,0 +1,107 @@
+"""Cuts of a clean activation with recomputed windows laid over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convlens.runtime.incremental.parts import Slide
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Recomputed windows of one value: probes x the value's other axes, and where each begins."""
+
+    start: NDArray[np.int64]
+    array: NDArray[Any]
+
+    def rows(self, first: int, stop: int) -> Windows:
+        """Those of some probes."""
+        return Windows(self.start[first:stop], self.array[first:stop])
+
+
+@dataclass(frozen=True)
+class Clean:
+    """A value of the unchanged input, with room around it.
+
+    Attributes:
+        array: without the batch axis.
+        front: how much room along each of ``axes``.
+        axes: the picture's, counted without the batch axis.
+    """
+
+    array: NDArray[Any]
+    front: tuple[int, ...]
+    axes: tuple[int, ...]
+
+    @classmethod
+    def around(
+        cls, value: NDArray[Any], axes: Sequence[int], slide: Slide | None = None, outputs: Sequence[int] = ()
+    ) -> Clean:
+        """A value (one image) as it is, or with the padding that an operator with ``outputs`` reads.
+
+        ``axes`` are counted with the batch axis.
+        """
+        array, own = value[0], tuple(axis - 1 for axis in axes)
+        if slide is None:
+            return cls(array, (0,) * len(own), own)
+        shape, into, out, front = (
+            list(array.shape),
+            [slice(None)] * array.ndim,
+            [slice(None)] * array.ndim,
+            [],
+        )
+        for axis, count, stride, first, span in zip(
+            own, outputs, slide.stride, slide.first, slide.span, strict=True
+        ):
+            length, size = (count - 1) * stride + span, array.shape[axis]
+            shape[axis] = length
+            start = max(0, -first)
+            kept = min(length - start, size - max(0, first))
+            into[axis] = slice(start, start + kept)
+            out[axis] = slice(max(0, first), max(0, first) + kept)
+            front.append(-first)
+        if shape == list(array.shape) and not any(front):
+            return cls(array, tuple(front), own)
+        padded = np.full(shape, slide.crop.padding, array.dtype)
+        padded[tuple(into)] = array[tuple(out)]
+        return cls(padded, tuple(front), own)
+
+    def cut(self, start: NDArray[np.int64], size: Sequence[int], over: Windows | None) -> NDArray[Any]:
+        """Cuts of ``size`` that begin at ``start`` (probes x axes, room counted), ``over`` laid on top.
+
+        ``over`` is placed in positions of the value itself, without the room.
+        """
+        shape = list(self.array.shape)
+        for axis, length in zip(self.axes, size, strict=True):
+            shape[axis] = length
+        found = np.empty((len(start), *shape), self.array.dtype)
+        base: list[slice] = [slice(None)] * self.array.ndim
+        starts = start.tolist()
+        for row, place in enumerate(starts):
+            for axis, first, length in zip(self.axes, place, size, strict=True):
+                base[axis] = slice(first, first + length)
+            found[row] = self.array[tuple(base)]
+        if over is None:
+            return found
+        into: list[slice] = [slice(None)] * self.array.ndim
+        out: list[slice] = [slice(None)] * self.array.ndim
+        extent = [over.array.shape[axis + 1] for axis in self.axes]
+        shift = (over.start + np.asarray(self.front) - start).tolist()
+        for row, place in enumerate(shift):
+            for axis, offset, length, width in zip(self.axes, place, size, extent, strict=True):
+                low, high = max(0, offset), min(length, offset + width)
+                into[axis] = slice(low, max(low, high))
+                out[axis] = slice(low - offset, max(low, high) - offset)
+            found[row][tuple(into)] = over.array[row][tuple(out)]
+        return found
+
+    def whole(self, over: Windows) -> NDArray[Any]:
+        """The value of each probe, whole."""
+        count = len(over.start)
+        size = [self.array.shape[axis] for axis in self.axes]
+        return self.cut(np.zeros((count, len(self.axes)), np.int64), size, over)
