@@ -26,6 +26,11 @@ def test_the_package_itself_is_light() -> None:
     assert imported("import convlens; convlens.__version__; dir(convlens)") == set()
 
 
+def test_listing_methods_needs_no_numbers() -> None:
+    """As ``convlens --help`` does."""
+    assert imported("from convlens import registry; registry.methods()") == {"pydantic"}
+
+
 def test_errors_are_light() -> None:
     assert imported("import convlens.errors") == set()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from convlens.registry import Finding
 
 if TYPE_CHECKING:
@@ -29,6 +27,8 @@ def relative_error(values: NDArray[Any], errors: NDArray[Any]) -> float:
 
     Infinite where values without a range have an error; 0 where they have none.
     """
+    import numpy as np
+
     size = float(np.sqrt(np.mean(np.square(errors))))
     span = float(np.ptp(values)) if values.size > 1 else float(abs(values).max(initial=0.0))
     if not size:
@@ -38,6 +38,8 @@ def relative_error(values: NDArray[Any], errors: NDArray[Any]) -> float:
 
 def agreement(one: NDArray[Any], other: NDArray[Any]) -> float:
     """Pearson's correlation of two maps of the same thing; 1 where both are the same constant, else 0."""
+    import numpy as np
+
     a, b = one.reshape(-1) - one.mean(), other.reshape(-1) - other.mean()
     size = float(np.sqrt((a @ a) * (b @ b)))
     if size == 0:
@@ -53,6 +55,8 @@ def unsettled(result: Result, what: str, more: str) -> Sequence[Finding]:
         what: is drawn at random, such as ``masks``.
         more: the option that takes more of them.
     """
+    import numpy as np
+
     found = []
     for index, row in enumerate(result.rows):
         error, alike = (float("nan") if row[key] is None else row[key] for key in ("error", "agreement"))

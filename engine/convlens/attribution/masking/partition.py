@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-import numpy as np
 from pydantic import BeforeValidator, TypeAdapter
 
-from convlens.attribution.masking.parts import Parts
 from convlens.errors import ParameterError
 from convlens.hiding import Lengths, sizes_text
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
+    from convlens.attribution.masking.parts import Parts
     from convlens.attribution.reading import Reading
     from convlens.registry import Job
 
@@ -63,6 +63,10 @@ def partition(job: Job[Any], given: Any) -> list[Parts]:
         ParameterError: as many numbers as there are not axes, more parts than positions or than can be
             fitted, or superpixels of something that is no picture, or without scikit-image.
     """
+    import numpy as np
+
+    from convlens.attribution.masking.parts import Parts
+
     source, array = job.model.source, job.images.array
     extent = [array.shape[axis] for axis in source.axes]
     if isinstance(given, str):
@@ -97,6 +101,10 @@ def partition(job: Job[Any], given: Any) -> list[Parts]:
 
 def _superpixels(job: Job[Any], index: int, count: int) -> Parts:
     """Superpixels of one image by SLIC (Achanta et al. 2012), from what the model saw of it."""
+    import numpy as np
+
+    from convlens.attribution.masking.parts import Parts
+
     try:
         slic = import_module("skimage.segmentation").slic
     except ImportError as error:
@@ -135,6 +143,8 @@ def answers(
     Yields:
         One number a copy, block by block.
     """
+    import numpy as np
+
     from convlens.attribution.masking.masks import seen_through
 
     model, image = job.model, job.images.array[index]
