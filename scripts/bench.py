@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benches import dream, faithfulness, load, rise, synthesis
+from benches import dream, faithfulness, load, record, rise, synthesis
 from benches.page import write
 
 PARTS = {
     "dream": dream,
     "faithfulness": faithfulness,
     "load": load,
+    "record": record,
     "rise": rise,
     "synthesis": synthesis,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -45,26 +46,31 @@ def expand(paths: Iterable[str | Path], suffixes: Sequence[frozenset[str]] = (SU
     return found
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """The picture at ``path``, upright, as mode RGB or L with 8 bits.
+def read_image(given: str | Path | bytes, name: str | None = None) -> Image.Image:
+    """A picture, upright, as mode RGB or L with 8 bits.
+
+    Args:
+        given: a file, or what stands in one.
+        name: what a message calls it; the file without it.
 
     Raises:
-        ImageError: it cannot be decoded; the message names the file and the reason.
+        ImageError: it cannot be decoded; the message names it and the reason.
     """
     from PIL import Image, UnidentifiedImageError
 
+    said = name or ("a picture" if isinstance(given, bytes) else given)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about metadata that does not matter here
-            with Image.open(path) as image:
+            with Image.open(io.BytesIO(given) if isinstance(given, bytes) else given) as image:
                 image.load()
                 return flatten(image)
     except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
+        raise ImageError(f"{said}: {error}") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{path}: not a picture that can be decoded") from error
+        raise ImageError(f"{said}: not a picture that can be decoded") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path}: cannot be decoded ({error})") from error
+        raise ImageError(f"{said}: cannot be decoded ({error})") from error
 
 
 def flatten(image: Image.Image) -> Image.Image:

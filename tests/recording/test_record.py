@@ -21,21 +21,23 @@ from PIL import Image
 import convlens
 from convlens.errors import ImageError, LayerError, OutputError, UsageError
 from convlens.model import Model
+from convlens.recording import recorder, store
 from convlens.recording import run as running
-from convlens.recording import store
 from convlens.recording.part import Part
 from convlens.recording.plan import plan_of
 from convlens.recording.reading import Recording
 from convlens.recording.recorder import Recorder
 from convlens.recording.run import record
-from convlens.recording.source import open_source
+from convlens.recording.seen import unpacked
+from convlens.recording.source import Item, open_source
 from convlens.recording.tables import read_channels, read_strongest
+from convlens_adapters.sources.numbered import Numbered
 from reference import nets
 
 SIDE = 12
 
 
-def planted(path: Path) -> Model:
+def planted(path: Path, side: int | None = SIDE) -> Model:
     """Three channels: red, green and blue above one half; then their means, and two scores."""
     weight = np.eye(3, dtype=np.float32)[:, :, None, None]
     score = np.array([[1, 0, 0], [0, 1, 0]], np.float32).T
@@ -50,7 +52,7 @@ def planted(path: Path) -> Model:
     graph = helper.make_graph(
         nodes,
         "planted",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, side or "H", side or "W"])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
         [numpy_helper.from_array(array, name) for name, array in stored.items()],
     )
@@ -156,6 +158,48 @@ def test_tables_are_read_back_as_they_were(model: Model, photos: Path, tmp_path:
         np.testing.assert_array_equal(array, strongest.arrays()[name], err_msg=name)
 
 
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_how_many_work_at_once_does_not_show(
+    workers: int, model: Model, photos: Path, tmp_path: Path
+) -> None:
+    usual = recorded(model, photos, tmp_path / "usual")
+    assert recorded(model, photos, tmp_path / "other", run=running.locally(workers)) == usual
+
+
+def test_cores_are_divided(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, card = plan_of(model), {"mean": [0.0], "std": [1.0], "range": [0.0, 1.0]}
+    free = convlens.load(model.path, **card)
+    for cores, workers, threads in ((1, 1, 1), (2, 2, 1), (8, 8, 1), (12, 8, 1), (64, 8, 8)):
+        monkeypatch.setattr(recorder, "_cores", lambda cores=cores: cores)
+        found = Recorder(free, plan)
+        assert (found.workers, found._runner.threads) == (workers, threads)
+        assert Recorder(free, plan, 3)._runner.threads == threads  # which the last digits depend on
+    assert free.runner.threads is None
+    told = convlens.load(model.path, threads=16, **card)
+    assert Recorder(told, plan).workers == 4
+    assert Recorder(told, plan)._runner.threads == 16
+
+
+def test_images_of_several_sizes(tmp_path: Path) -> None:
+    model = planted(tmp_path, side=None)
+    rng = np.random.default_rng(0)
+    sides = [(5, 6), (5, 6), (8, 4), (5, 6), (3, 3), (3, 3), (8, 4)]
+    arrays = [rng.random((3, *side), dtype=np.float32) for side in sides]
+    source = Numbered("arrays", 7, lambda i: Item(f"{i}", None, lambda: arrays[i]), [])
+    (part,) = Recorder(model, plan_of(model, k=7, batch_size=3)).parts(source, [(0, 7)])
+    values = [np.maximum(array.astype(np.float64) - 0.5, 0) for array in arrays]
+    for channel in range(3):
+        own = [value[channel] for value in values]
+        order = sorted(range(7), key=lambda i, own=own: -own[i].max())
+        assert part.strongest[0].image[channel].tolist() == order
+        places = unpacked(part.strongest[0].place[channel], 2)
+        assert [own[i][y, x] for i, y, x in zip(order, *places, strict=True)] == [own[i].max() for i in order]
+        flat = np.concatenate([one.reshape(-1) for one in own])
+        assert part.tallies[0].values[channel] == flat.size
+        assert part.tallies[0].mean[channel] == pytest.approx(flat.mean(), rel=1e-6)
+        assert part.tallies[0].variance[channel] == pytest.approx(flat.var(), rel=1e-5)
+
+
 @pytest.mark.parametrize("finished", [0, 1, 2, 3])
 def test_what_stopped_goes_on_to_the_same_bytes(
     finished: int, model: Model, photos: Path, tmp_path: Path
@@ -188,7 +232,8 @@ import convlens
 from pathlib import Path
 from convlens.recording.plan import plan_of
 from convlens.recording.run import record
-from convlens.recording.source import open_source
+from convlens.recording.seen import unpacked
+from convlens.recording.source import Item, open_source
 model = convlens.load({model!r}, threads=1, mean=[0.0], std=[1.0], range=[0.0, 1.0])
 plan = plan_of(model, k=3, shard=2, batch_size=2)
 record(model, open_source([{photos!r}], model.source, model.card), Path({folder!r}), plan, resume=True)

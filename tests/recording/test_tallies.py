@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from convlens.recording.seen import packed, seen, unpacked
+from convlens.recording import seen as module
+from convlens.recording.seen import Seen, joined, packed, seen, unpacked
 from convlens.recording.tallies import BINS, Strongest, Tally, bins_of, middles
 
 NUMBERS = st.floats(-1e4, 1e4, allow_nan=False, width=32) | st.just(0.0) | st.integers(-3, 3).map(float)
@@ -180,3 +181,89 @@ def test_places_keep_their_coordinates(extent: list[int], data: st.DataObject) -
     flat = np.array([data.draw(st.integers(0, int(np.prod(extent)) - 1))])
     found = unpacked(packed(flat, extent), len(extent))
     assert tuple(int(axis[0]) for axis in found) == tuple(int(i) for i in np.unravel_index(flat[0], extent))
+
+
+def slowly(value: np.ndarray, channel_axis: int) -> dict[str, np.ndarray]:
+    """Images x channels, value by value in float64."""
+    rows = np.moveaxis(value, channel_axis, 1).astype(np.float64)
+    rows = rows.reshape(*rows.shape[:2], -1)
+    return {
+        "most": rows.max(axis=2),
+        "place": rows.argmax(axis=2),
+        "total": rows.sum(axis=2),
+        "square": (rows**2).sum(axis=2),
+        "zeros": (rows == 0).sum(axis=2),
+    }
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64", "uint8", "int32", "bool"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("extent", [(), (1, 1), (5,), (7, 7), (13, 11), (3, 5, 9), (97, 89)])
+def test_every_kind_of_value_is_reduced(
+    kind: str, layout: str, extent: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BLOCK", 500)  # so that there are many blocks, and rows longer than one
+    shape = (3, 4, *extent) if layout == "NCHW" else (3, *extent, 4)
+    drawn = np.random.default_rng(0).integers(-4, 5, shape)
+    value = np.maximum(drawn, 0).astype(kind) if kind in ("uint8", "bool") else (drawn / 2).astype(kind)
+    axis = 1 if layout == "NCHW" else value.ndim - 1
+    found, exact = seen(value, axis), slowly(value, axis)
+    assert found.count == np.prod(extent, dtype=int)
+    assert found.extent == extent
+    for name, array in exact.items():
+        np.testing.assert_allclose(getattr(found, name), array, rtol=1e-6, atol=1e-9, err_msg=name)
+    both = joined([seen(value[:1], axis), seen(value[1:], axis)])
+    for name in exact:  # an image's numbers do not depend on those beside it
+        np.testing.assert_array_equal(getattr(both, name), getattr(found, name), err_msg=name)
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0, 30.0, 1e3, 1e5])
+@pytest.mark.parametrize("extent", [(7, 7), (120, 110)])
+def test_the_variance_keeps_four_digits(shift: float, extent: tuple[int, int]) -> None:
+    value = (shift + np.random.default_rng(0).standard_normal((2, 3, *extent))).astype(np.float32)
+    found, exact = seen(value, 1), value.astype(np.float64)
+    variance = found.square / found.count - (found.total / found.count) ** 2
+    np.testing.assert_allclose(variance, exact.var(axis=(2, 3)), rtol=1e-4)
+
+
+def test_numbers_whose_squares_overflow_are_numbers() -> None:
+    value = np.full((1, 2, 4, 4), 1e30, np.float32)
+    value[0, 1, 0, 0] = np.inf
+    found = seen(value, 1)
+    assert found.total[0, 0] == pytest.approx(16e30)
+    assert found.square[0, 0] == pytest.approx(16e60)
+    assert found.sound is not None
+    assert found.sound.tolist() == [[True, False]]
+
+
+@given(arrays(np.float32, 40, elements=st.floats(-(2.0**20), 2.0**20, width=32)))
+def test_bins_are_the_same_in_both_precisions(values: np.ndarray) -> None:
+    np.testing.assert_array_equal(bins_of(values), bins_of(values.astype(np.float64)))
+
+
+def test_bins_begin_where_their_powers_do() -> None:
+    edges = 2.0 ** (np.arange(-64, 64) / 4)
+    above, below = np.nextafter(edges, np.inf), np.nextafter(edges, 0)
+    assert (bins_of(above) - bins_of(below) == 1).all()
+    assert (np.diff(bins_of(above)) == 1).all()
+
+
+@given(
+    arrays(np.float32, (12, 3), elements=st.integers(-2, 2).map(float) | st.just(-0.0)),
+    st.integers(1, 14),
+    st.integers(0, 12),
+    st.sampled_from([np.float32, np.float64]),
+)
+@settings(max_examples=80, deadline=None)
+def test_images_taken_in_are_ranked(most: np.ndarray, k: int, cut: int, kind: type) -> None:
+    found, numbers = Strongest.nothing(3, k), np.arange(5, 17)
+    for own in (slice(0, cut), slice(cut, 12)):
+        part = most[own].astype(kind)
+        places = np.broadcast_to(numbers[own, None] % 7, part.shape)
+        finite = np.zeros(part.shape)
+        found.add(Seen(7, part, places, finite, finite, places, (7,)), numbers[own])
+    whole = ranked(most.T.astype(np.float64), numbers, k)
+    for name, array in whole.arrays().items():
+        np.testing.assert_array_equal(array, found.arrays()[name], err_msg=name)
+    with pytest.raises(ValueError, match="expected ascending numbers"):
+        found.add(Seen(7, part[:1], places[:1], finite[:1], finite[:1], places[:1], (7,)), numbers[:1])

@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from convlens.errors import ImageError, UsageError
-from convlens.images import SUFFIXES
+from convlens.images import SUFFIXES, read_image
 from convlens.recording.source import Item
-from convlens_adapters.sources.numbered import Numbered, picture
+from convlens_adapters.sources.numbered import Numbered
 
 if TYPE_CHECKING:
     from convlens.cards import Card
@@ -63,7 +63,7 @@ def open_source(text: str, source: Input, card: Card) -> Numbered | None:
 
     def item(number: int) -> Item:
         entry = entries[number]
-        return Item(entry.name, entry.label(), lambda: picture(entry.read(), entry.name))
+        return Item(entry.name, entry.label(), lambda: read_image(entry.read(), entry.name))
 
     return Numbered(text, len(entries), item, paths)
 

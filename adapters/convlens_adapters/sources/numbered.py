@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convlens.errors import ImageError
 from convlens.images import flatten
 from convlens.recording.source import Item
 
@@ -28,6 +25,7 @@ class Numbered:
         item: makes one; reading it from several threads at once is safe.
         files: the files that it lies in, for the fingerprint.
         given: what it was opened from.
+        columns: the values of each item, name to ``number`` or ``text``.
     """
 
     text: str
@@ -35,6 +33,7 @@ class Numbered:
     item: Callable[[int], Item]
     files: Sequence[Path]
     given: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.count
@@ -60,24 +59,6 @@ def fingerprint(files: Sequence[Path], ends: int = 1 << 16) -> str:
                 file.seek(max(ends, size - ends))
                 digest.update(file.read(ends))
     return digest.hexdigest()
-
-
-def picture(data: bytes, name: str) -> Image.Image:
-    """The picture in ``data``, upright, 8 bits, RGB or grey.
-
-    Raises:
-        ImageError: it cannot be decoded; the message begins with ``name``.
-    """
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns about metadata that does not matter here
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-                return flatten(image)
-    except (OSError, ValueError, SyntaxError, ImageError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{name}: not a picture that can be decoded ({error})") from error
 
 
 def from_pixels(array: Any) -> Image.Image:

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from convlens.errors import ImageError, UsageError
+from convlens.images import read_image
 from convlens.recording.source import Item
-from convlens_adapters.sources.numbered import fingerprint, picture
+from convlens_adapters.sources.numbered import fingerprint
 
 if TYPE_CHECKING:
     from convlens.cards import Card
@@ -91,7 +92,7 @@ class Table:
         def read() -> Any:
             if held is None:
                 raise ImageError(f"{name}: the table holds no bytes of it")
-            return picture(held, name)
+            return read_image(held, name)
 
         return Item(name, label, read)
 

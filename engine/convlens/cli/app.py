@@ -12,6 +12,7 @@ import click
 from convlens import __version__
 from convlens.cli.attribute import attribute_command
 from convlens.cli.card import card_command
+from convlens.cli.evolve import evolve_command
 from convlens.cli.importing import import_command
 from convlens.cli.jobs import (
     audit_command,
@@ -19,6 +20,7 @@ from convlens.cli.jobs import (
     methods_command,
     models_group,
 )
+from convlens.cli.merge import merge_command
 from convlens.cli.options import HELP, arranged
 from convlens.cli.record import record_command
 from convlens.cli.stylise import stylise_command
@@ -91,8 +93,10 @@ for job in (
     attribute_command,
     audit_command,
     card_command,
+    evolve_command,
     import_command,
     layers_command,
+    merge_command,
     record_command,
     stylise_command,
     verify_command,

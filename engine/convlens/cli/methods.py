@@ -160,7 +160,7 @@ def _run(method: Method[Any], options: dict[str, Any]) -> int:
     target = options.pop("target", None)
     recording: Recording | None
     if method.recording == "must":
-        model, recording = take_recording(options)
+        model, recording = take_recording(options, output)
     else:
         recording = _recording(options.pop("rec", None))
         model = take_model(options)

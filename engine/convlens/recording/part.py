@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convlens.recording.byclass import Group, Groups
 from convlens.recording.tallies import BINS, Strongest, Tally
 
 if TYPE_CHECKING:
     from convlens.recording.plan import Plan
+
+
+VALUE = "value."
+"""Before the name of what else is known of an image, in rows and columns."""
 
 
 @dataclass
@@ -24,14 +29,16 @@ class Part:
         first: number of its first image in the data set.
         tallies: one a layer.
         strongest: one a layer.
-        rows: one mapping an image, in order: number, name, label, reason (why it could not be read), class
-            and probability.
+        groups: of each class, over the channels of all layers one after the other.
+        rows: one mapping an image, in order: number, name, label, reason (why it could not be read), class,
+            probability, and its values, each name after :data:`VALUE`.
         features: one vector a readable image, in order.
     """
 
     first: int
     tallies: list[Tally]
     strongest: list[Strongest]
+    groups: Groups
     rows: list[dict[str, Any]]
     features: NDArray[np.float32]
 
@@ -42,6 +49,7 @@ class Part:
             first,
             [Tally.nothing(layer.channels) for layer in plan.layers],
             [Strongest.nothing(layer.channels, plan.k) for layer in plan.layers],
+            Groups.nothing(),
             [],
             np.zeros((0, 0), np.float32),
         )
@@ -52,8 +60,9 @@ class Part:
         for number, (tally, strongest) in enumerate(zip(self.tallies, self.strongest, strict=True)):
             arrays |= {f"tally.{number}.{name}": array for name, array in _packed(tally).items()}
             arrays |= {f"strongest.{number}.{name}": array for name, array in strongest.arrays().items()}
-        text = json.dumps(self.rows, ensure_ascii=False).encode()
-        arrays["rows"] = np.frombuffer(text, np.uint8)
+        arrays |= {f"groups.{name}": array for name, array in self.groups.arrays().items()}
+        arrays["groups"] = _text([[group.predicted, group.label] for group in self.groups.groups()])
+        arrays["rows"] = _text(self.rows)
         out = io.BytesIO()
         np.savez(out, allow_pickle=False, **arrays)
         return out.getvalue()
@@ -73,11 +82,19 @@ class Part:
                 int(arrays["first"]),
                 [_unpacked(_below(arrays, f"tally.{number}.")) for number in range(count)],
                 [Strongest.of(_below(arrays, f"strongest.{number}.")) for number in range(count)],
+                Groups.of(
+                    [Group(*told) for told in json.loads(arrays["groups"].tobytes())],
+                    _below(arrays, "groups."),
+                ),
                 json.loads(arrays["rows"].tobytes()),
                 arrays["features"],
             )
         except Exception as error:  # whatever zipfile, zlib, numpy and json say of a file cut short
             raise ValueError(f"damaged: {error}") from error
+
+
+def _text(told: Any) -> NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(told, ensure_ascii=False).encode(), np.uint8)
 
 
 def _packed(tally: Tally) -> dict[str, NDArray[Any]]:

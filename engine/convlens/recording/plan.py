@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from convlens import cache
 from convlens.errors import LayerError
 from convlens.graph import bind
+from convlens.recording.joined import lies
+from convlens.recording.source import columns_of
 
 if TYPE_CHECKING:
     from convlens.graph.layers import Layer
     from convlens.model import Model
 
-FORMAT = 1
+FORMAT = 2
 """Of recordings on disk."""
 
 LIES = "lies"
@@ -102,8 +104,8 @@ def feature_of(model: Model) -> Layer | None:
         for layer in model.layers
         if layer.name not in scores
         and (before is None or layer.name in before)
-        and layer.channels is not None
-        and layer.channels > 1
+        and _followable(layer)
+        and (layer.channels or 0) > 1
     ]
     vectors = [
         layer
@@ -115,25 +117,38 @@ def feature_of(model: Model) -> Layer | None:
 
 
 def _usual(model: Model) -> list[Layer]:
-    known = [layer for layer in model.layers if layer.channels is not None]
+    known = [layer for layer in model.layers if _followable(layer)]
     return [layer for layer in known if layer.kind == "rectifier"] or known
+
+
+def _followable(layer: Layer) -> bool:
+    """Whether each image has numbers of its own in each channel, one image after the other."""
+    return layer.channels is not None and 0 not in (layer.channel_axis, *layer.spatial_axes)
 
 
 def _followed(layer: Layer) -> Followed:
     if layer.channel_axis is None or layer.channels is None:
         raise LayerError(f"layer {layer.alias!r} has no channel axis of known length; choose another")
+    if not _followable(layer):
+        raise LayerError(f"layer {layer.alias!r} does not count images along its first axis; choose another")
     return Followed(layer.name, layer.alias, layer.op, layer.channels, layer.channel_axis, layer.spatial_axes)
 
 
 def job_of(model: Model, plan: Plan, source: Any) -> dict[str, Any]:
     """What makes two recordings the same job, as plain data; :data:`LIES` may differ."""
+    columns = columns_of(source)
     return {
         "format": FORMAT,
         "model": {"name": model.name, "sha256": model.sha256},
         "card": model.card.model_dump(mode="json"),
         "feeds": bind.record(model.graph.bound),
-        "source": {"text": source.text, "count": len(source), "fingerprint": source.fingerprint()},
+        "source": {
+            "text": source.text,
+            "count": len(source),
+            "fingerprint": source.fingerprint(),
+            **({"columns": columns} if columns else {}),
+        },
         "plan": plan.record(),
         "versions": cache.versions(),
-        LIES: {"model": str(model.path.resolve()), "images": list(source.given)},
+        LIES: {"model": str(model.path.resolve()), **lies(source)},
     }

@@ -17,12 +17,23 @@ from numpy.typing import NDArray
 from convlens.cards import Card
 from convlens.errors import ConvLensError, LayerError, UsageError, nearest
 from convlens.model import Model, load
+from convlens.recording.joined import reopened
+from convlens.recording.part import VALUE
 from convlens.recording.plan import FORMAT, LIES, Followed
-from convlens.recording.source import open_source
 from convlens.recording.store import MANIFEST, SHARDS, read_json
-from convlens.recording.tables import CHANNELS, IMAGES, STRONGEST, read_channels, read_strongest
+from convlens.recording.swap import settle
+from convlens.recording.tables import (
+    CHANNELS,
+    CLASSES,
+    IMAGES,
+    STRONGEST,
+    read_channels,
+    read_classes,
+    read_strongest,
+)
 
 if TYPE_CHECKING:
+    from convlens.recording.byclass import ByClass
     from convlens.recording.source import Source
     from convlens.recording.tallies import Strongest, Tally
     from convlens.registry import Images
@@ -56,6 +67,7 @@ class Recording:
             UsageError: there is none, it is unfinished, or of a format that this version does not read.
         """
         folder = Path(folder)
+        settle(folder)
         manifest = read_json(folder / MANIFEST)
         if manifest is None:
             if (folder / SHARDS).is_dir():
@@ -121,7 +133,7 @@ class Recording:
             return self._source
         told, say = self.manifest["source"], "--data says where it lies now (in Python images=...)"
         try:
-            found = open_source(self.given or self.manifest[LIES]["images"], model.source, model.card)
+            found = reopened(self.manifest[LIES], model.source, model.card, self.given)
         except ConvLensError as error:
             raise UsageError(f"the data set {told['text']} cannot be opened: {error}; {say}") from error
         if len(found) != told["count"] or found.fingerprint() != told["fingerprint"]:
@@ -194,6 +206,14 @@ class Recording:
         """The strongest places of each layer's channels."""
         return read_strongest(self.folder / STRONGEST, self.layers, self.manifest["plan"]["k"])
 
+    def by_class(self, number: int) -> ByClass:
+        """How strongly images of each class excite the channels of a layer, by its number.
+
+        The classes are the labels of the data set, or what the model predicts where it has none; without
+        either there are none.
+        """
+        return read_classes(self.folder / CLASSES, self.layers[number])
+
     @cached_property
     def images(self) -> Mapping[str, NDArray[Any]]:
         """Columns of the images: number, name, label, reason, class and probability."""
@@ -202,18 +222,35 @@ class Recording:
         )
         return {name: np.array(table[name].to_pylist(), dtype=object) for name in table.column_names}
 
+    @cached_property
+    def values(self) -> Mapping[str, NDArray[Any]]:
+        """What else the data set says of each image, by name: float64, or text as objects (None for none)."""
+        known = self.manifest["source"].get("columns", {})
+        table = pq.read_table(self.folder / IMAGES, columns=[f"{VALUE}{name}" for name in known])
+        columns = {name: table[f"{VALUE}{name}"].to_pylist() for name in known}
+        return {
+            name: np.array(columns[name], dtype=np.float64 if kind == "number" else object)
+            for name, kind in known.items()
+        }
+
     def features(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Numbers and vectors of the images that could be read.
 
         Raises:
             UsageError: the model has no layer of which a vector was kept.
         """
-        if self.feature is None:
-            raise UsageError(f"{self.folder}: no feature vectors were recorded")
-        parts = list(self._vectors(self.feature.channels))
+        parts = list(self.vectors())
         return np.concatenate([n for n, _ in parts]), np.concatenate([v for _, v in parts])
 
-    def _vectors(self, length: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    def vectors(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """What :meth:`features` gives, piece by piece, so that memory does not grow with the data set.
+
+        Raises:
+            UsageError: the model has no layer of which a vector was kept.
+        """
+        if self.feature is None:
+            raise UsageError(f"{self.folder}: no feature vectors were recorded")
+        length = self.feature.channels
         with pq.ParquetFile(self.folder / IMAGES) as file:
             for group in range(file.metadata.num_row_groups):
                 table = file.read_row_group(group, columns=["number", "feature"])

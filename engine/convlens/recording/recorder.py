@@ -1,29 +1,36 @@
-"""Shard by shard through the model: decoding runs ahead, onnxruntime runs, tallies are kept."""
+"""Shard by shard through the model: batches are decoded, run and reduced side by side, tallied in order."""
 
 from __future__ import annotations
 
-from collections import deque
+import os
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from convlens.errors import ImageError
-from convlens.recording.part import Part
+from convlens.recording.byclass import Group
+from convlens.recording.gathered import Gathered, Together
+from convlens.recording.part import VALUE, Part
 from convlens.recording.seen import seen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from convlens.classes import Classes
     from convlens.model import Model
     from convlens.recording.plan import Plan
     from convlens.recording.source import Item, Source
+    from convlens.runtime.runner import Runner
 
-_AHEAD = 3  # batches that are decoded before the model wants them
+_MOST = 8
+"""Batches that are worked on at once without being asked for: each holds every value of its images."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +47,18 @@ class _Decoded:
 class _Told:
     """What the model says of one image: predicted class and its probability, and the feature vector."""
 
-    label: int | None
-    probability: float | None
-    feature: NDArray[np.float32] | None
+    label: int | None = None
+    probability: float | None = None
+    feature: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What became of a batch: rows of the table of images, feature vectors, and what layers did."""
+
+    rows: list[dict[str, Any]]
+    features: list[NDArray[np.float32]]
+    seen: list[Together]
 
 
 class Recorder:
@@ -52,14 +68,28 @@ class Recorder:
     does it, when, and how often.
     """
 
-    def __init__(self, model: Model, plan: Plan, workers: int = 1) -> None:
-        """``workers`` threads decode ahead of the model."""
+    def __init__(self, model: Model, plan: Plan, workers: int | None = None) -> None:
+        """Divide the cores.
+
+        Args:
+            model: the model.
+            plan: what is recorded.
+            workers: batches that are worked on at once, a thread each from decoding to reducing; without it
+                as many as there are cores for, up to eight. A forward runs in the threads that the model
+                was loaded with, else in one (in more where there are 16 cores and more), however many
+                workers there are: the last digits can depend on it.
+        """
         self.model = model
         self.plan = plan
-        self.workers = max(1, workers)
+        cores, told = _cores(), model.runner.own_threads
+        threads = max(1, cores // _MOST) if told is None else told
+        self.workers = max(1, min(_MOST, cores // threads) if workers is None else workers)
+        self._runner: Runner = model.runner if told is not None else model.runner.in_threads(threads)
+        self._texts = _texts(model.classes)
+        self._lock, self._ran = Lock(), False
 
     def parts(self, source: Source, shards: Sequence[tuple[int, int]]) -> Iterator[Part]:
-        """What each shard of a data set does to the model; decoding runs on from one to the next.
+        """What each shard of a data set does to the model; work runs on from one to the next.
 
         Args:
             source: the data set.
@@ -68,85 +98,106 @@ class Recorder:
         Raises:
             UnsupportedError: onnxruntime does not run the model on them.
         """
-        for first, batches in groupby(self._decoded(source, shards), key=lambda batch: batch[0]):
+        for first, batches in groupby(self._batches(source, shards), key=lambda batch: batch[0]):
             yield self._part(first, (batch for _, batch in batches))
 
-    def _part(self, first: int, batches: Iterable[list[_Decoded]]) -> Part:
+    def _part(self, first: int, batches: Iterable[_Batch]) -> Part:
         made = Part.nothing(self.plan, first)
-        features = []
+        gathered, features = Gathered(made), []
         for batch in batches:
-            told = self._told(batch, made)
-            for one in batch:
-                found = told.get(one.number, _Told(None, None, None))
-                made.rows.append(
-                    {
-                        "number": one.number,
-                        "name": one.item.name,
-                        "label": one.item.label,
-                        "reason": one.reason,
-                        "class": found.label,
-                        "probability": found.probability,
-                    }
-                )
-                if found.feature is not None:
-                    features.append(found.feature)
+            for one in batch.seen:
+                gathered.add(one)
+            made.rows += batch.rows
+            features += batch.features
+        gathered.close()
         if features:
             made.features = np.stack(features)
         return made
 
-    def _told(self, batch: Sequence[_Decoded], made: Part) -> dict[int, _Told]:
-        """What the model says of the readable images of a batch, by number; tallies go into ``made``."""
-        good = [one for one in batch if one.array is not None]
+    def _batches(self, source: Source, shards: Sequence[tuple[int, int]]) -> Iterator[tuple[int, _Batch]]:
+        """Batches in their order, each with the first item of its shard."""
+        size = self.plan.batch_size
+        waiting: deque[tuple[int, Future[_Batch]]] = deque()
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="record")
+        try:
+            for first, stop in shards:
+                items = source.items(first, stop)
+                for start in range(0, len(items), size):
+                    job = pool.submit(self._batch, items[start : start + size], first + start)
+                    waiting.append((first, job))
+                    if len(waiting) > self.workers + 1:
+                        before, job = waiting.popleft()
+                        yield before, job.result()
+            while waiting:
+                before, job = waiting.popleft()
+                yield before, job.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _batch(self, items: Sequence[Item], first: int) -> _Batch:
+        """One batch from decoding to reducing."""
+        decoded = [self._read(item, number) for number, item in enumerate(items, first)]
+        good = [one for one in decoded if one.array is not None]
         told: dict[int, _Told] = {}
+        layers: list[Together] = []
         for _, alike in groupby(good, key=lambda one: one.array.shape if one.array is not None else ()):
             group = list(alike)
-            told |= zip((one.number for one in group), self._forward(group, made), strict=True)
-        return told
+            found, each = self._forward(group)
+            layers.append(found)
+            told |= zip((one.number for one in group), each, strict=True)
+        nothing = _Told()
+        rows = [
+            {
+                "number": one.number,
+                "name": one.item.name,
+                "label": one.item.label,
+                "reason": one.reason,
+                "class": told.get(one.number, nothing).label,
+                "probability": told.get(one.number, nothing).probability,
+                **{f"{VALUE}{name}": value for name, value in one.item.values.items()},
+            }
+            for one in decoded
+        ]
+        return _Batch(rows, [one.feature for one in told.values() if one.feature is not None], layers)
 
-    def _forward(self, group: Sequence[_Decoded], made: Part) -> list[_Told]:
+    def _forward(self, group: Sequence[_Decoded]) -> tuple[Together, list[_Told]]:
         """One forward of images of one size."""
         model, plan = self.model, self.plan
         array = np.stack([one.array for one in group if one.array is not None])
         if model.source.image and array.dtype == np.uint8:
             array = model.preprocess.array(array)
         classes = model.classes
-        names = list(dict.fromkeys(plan.names() + ([classes.name] if classes is not None else [])))
-        values = model.runner.run({model.source.name: array}, names, plan.batch_size)
-        numbers = np.array([one.number for one in group], np.int64)
-        for layer, tally, strongest in zip(plan.layers, made.tallies, made.strongest, strict=True):
-            one = seen(values[layer.name], layer.channel_axis)
-            tally.add(one)
-            strongest.add(one, numbers)
+        values = self._values(array, plan.names() + ([classes.name] if classes is not None else []))
         features: Sequence[Any] = [None] * len(group)
         if plan.feature is not None:
             value = np.moveaxis(values[plan.feature.name], plan.feature.channel_axis, 1)
             features = value.reshape(*value.shape[:2], -1).mean(axis=2, dtype=np.float64).astype(np.float32)
-        if classes is None:
-            return [_Told(None, None, feature) for feature in features]
-        found = classes.probabilities(values[classes.name])
-        best = found.argmax(axis=1).tolist()
-        return [
-            _Told(label, float(row[label]), feature)
-            for label, row, feature in zip(best, found, features, strict=True)
-        ]
+        told = [_Told(feature=feature) for feature in features]
+        if classes is not None:
+            found = classes.probabilities(values[classes.name])
+            for row, label in enumerate(found.argmax(axis=1).tolist()):
+                if np.isfinite(found[row]).all():
+                    told[row] = _Told(label, float(found[row, label]), features[row])
+        return Together(
+            np.array([one.number for one in group], np.int64),
+            [self._group(one.item.label, each.label) for one, each in zip(group, told, strict=True)],
+            [seen(values[layer.name], layer.channel_axis) for layer in plan.layers],
+        ), told
 
-    def _decoded(
-        self, source: Source, shards: Sequence[tuple[int, int]]
-    ) -> Iterator[tuple[int, list[_Decoded]]]:
-        """Batches in their order, each with the first item of its shard, decoded ahead of their use."""
-        size = self.plan.batch_size
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="decode") as pool:
-            waiting: deque[tuple[int, list[Future[_Decoded]]]] = deque()
-            for first, stop in shards:
-                items = source.items(first, stop)
-                for start in range(0, len(items), size):
-                    chunk = items[start : start + size]
-                    jobs = [pool.submit(self._read, item, first + start + i) for i, item in enumerate(chunk)]
-                    waiting.append((first, jobs))
-                    if len(waiting) > _AHEAD:
-                        yield _awaited(waiting.popleft())
-            while waiting:
-                yield _awaited(waiting.popleft())
+    def _values(self, array: NDArray[Any], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """One forward; the first one alone, as it makes what all others use."""
+        feeds, once = {self.model.source.name: array}, list(dict.fromkeys(names))
+        if self._ran:
+            return self._runner.run(feeds, once, self.plan.batch_size)
+        with self._lock:
+            found = self._runner.run(feeds, once, self.plan.batch_size)
+            self._ran = True
+            return found
+
+    def _group(self, label: str | None, predicted: int | None) -> Group | None:
+        if label is not None:
+            return Group(False, label)
+        return Group(True, self._texts[predicted]) if predicted is not None else None
 
     def _read(self, item: Item, number: int) -> _Decoded:
         try:
@@ -167,6 +218,19 @@ class Recorder:
         return array
 
 
-def _awaited(batch: tuple[int, list[Future[_Decoded]]]) -> tuple[int, list[_Decoded]]:
-    first, jobs = batch
-    return first, [job.result() for job in jobs]
+def _texts(classes: Classes | None) -> list[str]:
+    """One text a class, no two alike: its label, numbered where others have the same; or its number."""
+    if classes is None:
+        return []
+    if classes.labels is None:
+        return [str(index) for index in range(classes.count)]
+    first = [names[0] for names in classes.labels]
+    often = Counter(first)
+    return [name if often[name] == 1 else f"{name} ({index})" for index, name in enumerate(first)]
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

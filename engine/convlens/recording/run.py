@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from convlens.errors import ImageError
 from convlens.recording import tables
+from convlens.recording.byclass import Groups
 from convlens.recording.plan import Plan, job_of
 from convlens.recording.recorder import Recorder
 from convlens.recording.store import MANIFEST, Shards, put
+from convlens.recording.swap import dropped
 from convlens.results import plain
 
 if TYPE_CHECKING:
@@ -29,8 +31,8 @@ class Run(Protocol):
         """Parts of ``shards``, each the first and the last item and one."""
 
 
-def locally(workers: int = 1) -> Run:
-    """One after the other in this process; ``workers`` threads decode ahead."""
+def locally(workers: int | None = None) -> Run:
+    """In this process; ``workers`` batches are worked on at once, as :class:`Recorder` says."""
 
     def run(model: Model, plan: Plan, source: Source, shards: Sequence[tuple[int, int]]) -> Iterable[Part]:
         return Recorder(model, plan, workers).parts(source, shards)
@@ -73,6 +75,7 @@ def record(
     every = [(first, min(count, first + plan.shard)) for first in range(0, count, plan.shard)]
     if not goes_on:
         _readable(source)
+        dropped(folder)
         shards.claim()
     left = [one for one in every if not (goes_on and shards.get(one[0]) is not None)]
     done = count - sum(stop - first for first, stop in left)
@@ -110,22 +113,25 @@ def _finish(shards: Shards, plan: Plan, firsts: Sequence[int]) -> dict[str, Any]
                 raise RuntimeError(f"shard {first} is gone")
             yield found
 
-    tallies, strongest, unread = None, None, 0
+    tallies, strongest, groups, unread = None, None, Groups.nothing(), 0
     for part in parts():
         if tallies is None or strongest is None:
             tallies, strongest = part.tallies, part.strongest
         else:
             tallies = [one.merged(other) for one, other in zip(tallies, part.tallies, strict=True)]
             strongest = [one.merged(other) for one, other in zip(strongest, part.strongest, strict=True)]
+        groups = groups.merged(part.groups)
         unread += sum(row["reason"] != "" for row in part.rows)
     assert tallies is not None
     assert strongest is not None
     wanted = {int(number) for one in strongest for number in one.image.reshape(-1) if number >= 0}
     length = plan.feature.channels if plan.feature is not None else None
     folder = shards.folder
-    names = tables.write_images(folder / tables.IMAGES, parts(), length, wanted)
+    columns = shards.job["source"].get("columns")
+    names = tables.write_images(folder / tables.IMAGES, parts(), length, wanted, columns)
     tables.write_channels(folder / tables.CHANNELS, plan.layers, tallies)
     tables.write_strongest(folder / tables.STRONGEST, plan.layers, strongest, names)
+    tables.write_classes(folder / tables.CLASSES, plan.layers, groups)
     count = shards.job["source"]["count"]
     manifest = {**shards.job, "images": count - unread, "unread": unread}
     put(folder / MANIFEST, json.dumps(plain(manifest), indent=1, ensure_ascii=False).encode())

@@ -9,10 +9,10 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.metadata import entry_points
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from convlens.errors import UsageError
@@ -38,15 +38,19 @@ class Item:
         label: the class that it belongs to, None where the data set does not say.
         read: gives a picture, 8 bits and upright, or an array as the model takes it, without the batch axis.
             Raises ImageError where it cannot be read.
+        values: what else is known of it, such as a reward: a number or a text by name.
     """
 
     name: str
     label: str | None
     read: Callable[[], Image.Image | NDArray[Any]]
+    values: Mapping[str, float | str] = field(default_factory=dict)
 
 
 class Source(Protocol):
     """A data set in a fixed order.
+
+    One whose items have values says their names beforehand, see :func:`columns_of`.
 
     Attributes:
         given: what it was opened from, so that it can be opened again, from any folder; set by
@@ -69,6 +73,11 @@ class Source(Protocol):
         """Items ``first`` to ``stop``."""
 
 
+def columns_of(source: Source) -> dict[str, str]:
+    """The values that each item has, name to ``number`` or ``text``; of sources that have ``columns``."""
+    return dict(getattr(source, "columns", {}))
+
+
 Open = Callable[[str, "Input", "Card"], "Source | None"]
 """From what was typed to a source, None where it is of another kind."""
 
@@ -77,7 +86,8 @@ def open_source(given: Sequence[str], source: Input, card: Card) -> Source:
     """The data set that a person means.
 
     Args:
-        given: files, folders, patterns, or one data set of a kind that an entry point knows.
+        given: files, folders, patterns, and data sets of the kinds that entry points know; what comes
+            one after the other is one data set.
         source: the input of the model.
         card: what else is known of it.
 
@@ -86,17 +96,39 @@ def open_source(given: Sequence[str], source: Input, card: Card) -> Source:
     """
     if not given:
         raise UsageError("no images given; expected a folder, files or a data set")
-    if len(given) == 1:
-        for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
-            known: Open = entry.load()
-            found = known(given[0], source, card)
-            if found is not None:
-                break
+    kinds: list[Open] = [entry.load() for entry in sorted(entry_points(group=ENTRY_POINTS), key=_name)]
+    opened: list[Source] = []
+    files: list[str] = []  # that are no data set of their own, one after the other
+
+    def close() -> None:
+        if files:
+            opened.append(_from(files, Files.of(files, source, card)))
+            files.clear()
+
+    for text in given:
+        known = _first(kind(text, source, card) for kind in kinds)
+        if known is None:
+            files.append(text)
         else:
-            found = None
-    else:
-        found = None
-    found = Files.of(given, source, card) if found is None else found
+            close()
+            opened.append(_from([text], known))
+    close()
+    if len(opened) == 1:
+        return opened[0]
+    from convlens.recording.joined import Joined  # which opens data sets by this module
+
+    return Joined(opened)
+
+
+def _first(found: Iterable[Source | None]) -> Source | None:
+    return next((source for source in found if source is not None), None)
+
+
+def _name(entry: EntryPoint) -> str:
+    return entry.name
+
+
+def _from(given: Sequence[str], found: Source) -> Source:
     found.given = tuple(map(_anywhere, given))
     return found
 
@@ -111,15 +143,22 @@ def _anywhere(text: str) -> str:
 class Files:
     """Files on disk, those of a folder with the name of their subfolder as label."""
 
-    def __init__(self, paths: Sequence[Path], root: Path | None, source: Input, card: Card) -> None:
-        """``root`` is the folder that was given, None where files were named one by one."""
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        names: Sequence[PurePath],
+        root: Path | None,
+        source: Input,
+        card: Card,
+    ) -> None:
+        """``root`` is the folder that was given, None where more than one was, or single files."""
         self.given: tuple[str, ...] = ()
         self._paths = list(paths)
         self._root = root
-        self._from = root or Path(os.path.commonpath([path.absolute().parent for path in paths]))
+        self._names = names
         self._source = source
         self._card = card
-        inside = [self._relative(path).parent for path in self._paths]
+        inside = [name.parent for name in names]
         self._labelled = root is not None and len(set(inside)) > 1 and all(part.parts for part in inside)
 
     @classmethod
@@ -140,7 +179,9 @@ class Files:
             else:
                 paths.append(Path(text))
         root = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
-        return cls(expand(paths, taken(source)), root, source, card)
+        every = [(path, file) for path in paths for file in expand([path], taken(source))]
+        files = [file for _, file in every]
+        return cls(files, _names(every, root), root, source, card)
 
     @property
     def text(self) -> str:
@@ -153,16 +194,16 @@ class Files:
     def fingerprint(self) -> str:
         """Of the names and sizes of all files."""
         digest = hashlib.sha256()
-        for path in self._paths:
-            digest.update(f"{self._relative(path).as_posix()}\0{path.stat().st_size}\n".encode())
+        for path, name in zip(self._paths, self._names, strict=True):
+            digest.update(f"{name.as_posix()}\0{path.stat().st_size}\n".encode())
         return digest.hexdigest()
 
     def items(self, first: int, stop: int) -> Sequence[Item]:
         """Files ``first`` to ``stop``."""
-        return [self._item(path) for path in self._paths[first:stop]]
+        rows = zip(self._paths[first:stop], self._names[first:stop], strict=True)
+        return [self._item(path, name) for path, name in rows]
 
-    def _item(self, path: Path) -> Item:
-        name = self._relative(path)
+    def _item(self, path: Path, name: PurePath) -> Item:
         label = name.parts[0] if self._labelled else None
         return Item(name.as_posix(), label, lambda: self._read(path))
 
@@ -177,9 +218,17 @@ class Files:
             )
         return found[0][1]
 
-    def _relative(self, path: Path) -> Path:
-        return (
-            path.relative_to(self._from)
-            if self._root is not None
-            else path.absolute().relative_to(self._from)
-        )
+
+def _names(every: Sequence[tuple[Path, Path]], root: Path | None) -> list[PurePath]:
+    """What files are called, each with the path that it was found below, the same from every folder.
+
+    Below one folder, their paths in it; of several, with the folder's own name before; where that leaves two
+    alike, their paths below what they have in common.
+    """
+    if root is not None:
+        return [file.relative_to(root) for _, file in every]
+    names = [file.absolute().relative_to(given.absolute().parent) for given, file in every]
+    if len(set(names)) == len(names):
+        return list(names)
+    common = os.path.commonpath([file.absolute().parent for _, file in every])
+    return [file.absolute().relative_to(common) for _, file in every]

@@ -39,7 +39,7 @@ class Shards:
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise OutputError(f"{self.folder}: is a file; expected a folder for the recording")
-        if overwrite or not self.folder.is_dir() or not any(self.folder.iterdir()):
+        if overwrite or not self.folder.is_dir() or not self._begun():
             return False
         held = read_json(self.folder / _JOB)
         if (self.folder / MANIFEST).exists() or held is None:
@@ -58,6 +58,13 @@ class Shards:
                 "starts afresh"
             )
         return True
+
+    def _begun(self) -> bool:
+        """Whether the folder holds more than what a recording leaves that was stopped as it claimed it."""
+        left = {f".{_JOB}.tmp", SHARDS}
+        return any(path.name not in left for path in self.folder.iterdir()) or any(
+            (self.folder / SHARDS).glob("*")
+        )
 
     def claim(self) -> None:
         """Make the folder this job's own; what a recording left there goes, everything else stays."""

@@ -1,18 +1,22 @@
 """Finished shards as Parquet tables that any tool reads.
 
 - ``images.parquet``: one row an image: ``number``, ``name``, ``label``, ``reason`` (why it could not be
-  read), ``class`` and ``probability`` (the predicted class), ``feature`` (a list of fixed length).
+  read), ``class`` and ``probability`` (the predicted class), ``feature`` (a list of fixed length), and
+  ``value.NAME`` for what else the data set says of each.
 - ``channels.parquet``: one row a channel: ``layer``, ``channel``, ``images``, ``values``, ``mean``,
   ``variance``, ``spread`` (sum of squared distances from the mean), ``maximum``, ``zeros`` (count),
   ``unsound`` (images with a value that is no number), ``q50`` ... ``q995`` (quantiles of an image's largest
   value) and ``histogram`` of the same.
 - ``strongest.parquet``: one row a place: ``layer``, ``channel``, ``rank``, ``value``, ``image``, ``name``,
   ``position`` (in the layer, one number a spatial axis) and ``place``, the same as one number.
+- ``classes.parquet``: one row a class in a layer: ``layer``, ``label``, ``predicted`` (whether the label is
+  the model's own, as the data set has none), ``images`` (count), and for each channel ``mean`` and
+  ``spread`` (sum of squared distances from the mean) of an image's largest value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from convlens.recording.byclass import ByClass, Groups
+from convlens.recording.part import VALUE
 from convlens.recording.seen import unpacked
 from convlens.recording.store import put_by
 from convlens.recording.tallies import BINS, Strongest, Tally
@@ -29,10 +35,29 @@ if TYPE_CHECKING:
     from convlens.recording.plan import Followed
 
 IMAGES, CHANNELS, STRONGEST = "images.parquet", "channels.parquet", "strongest.parquet"
+CLASSES = "classes.parquet"
+_NUMBERS = pa.list_(pa.float64())
+_CLASSES = pa.schema(
+    [
+        ("layer", pa.string()),
+        ("label", pa.string()),
+        ("predicted", pa.bool_()),
+        ("images", pa.int64()),
+        ("mean", _NUMBERS),
+        ("spread", _NUMBERS),
+    ]
+)
+_UNLIKE = ("number", "name", "probability", "feature")
 QUANTILES = {"q50": 0.5, "q90": 0.9, "q99": 0.99, "q995": 0.995}
 
 
-def write_images(path: Path, parts: Iterable[Part], length: int | None, named: set[int]) -> dict[int, str]:
+def write_images(
+    path: Path,
+    parts: Iterable[Part],
+    length: int | None,
+    named: set[int],
+    columns: Mapping[str, str] | None = None,
+) -> dict[int, str]:
     """The table of images, a row group a shard, so that memory does not grow with the data set.
 
     Args:
@@ -40,21 +65,28 @@ def write_images(path: Path, parts: Iterable[Part], length: int | None, named: s
         parts: shards in their order.
         length: of a feature vector, None where there is none.
         named: numbers of images whose names are wanted back.
+        columns: what else is known of each image, see :func:`convlens.recording.source.columns_of`.
 
     Returns:
         Their names.
     """
     names: dict[int, str] = {}
-    schema = _images_schema(length)
+    schema = _images_schema(length, columns or {})
 
     def fill(temporary: Path) -> None:
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        with images_writer(temporary, schema) as writer:
             for part in parts:
                 names.update({row["number"]: row["name"] for row in part.rows if row["number"] in named})
                 writer.write_table(_images(part, schema, length))
 
     put_by(path, fill)
     return names
+
+
+def images_writer(path: Path, schema: Any) -> Any:
+    """Writes the table of images; a dictionary for columns that hardly repeat would only add to them."""
+    repeating = [name for name in schema.names if name not in _UNLIKE]
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=repeating)
 
 
 def write_channels(path: Path, layers: Sequence[Followed], tallies: Sequence[Tally]) -> None:
@@ -156,11 +188,47 @@ def read_strongest(path: Path, layers: Sequence[Followed], k: int) -> list[Stron
     return found
 
 
+def write_classes(path: Path, layers: Sequence[Followed], groups: Groups) -> None:
+    """The table of classes, a row group a layer."""
+    chosen = groups.chosen()
+    count = len(chosen)
+
+    def fill(temporary: Path) -> None:
+        with pq.ParquetWriter(temporary, _CLASSES, compression="zstd") as writer:
+            first = 0
+            for layer in layers:
+                own = slice(first, first := first + layer.channels)
+                columns = {
+                    "layer": pa.array([layer.alias] * count, pa.string()),
+                    "label": pa.array([group.label for group, _ in chosen], pa.string()),
+                    "predicted": pa.array([group.predicted for group, _ in chosen], pa.bool_()),
+                    "images": pa.array([moments.images for _, moments in chosen], pa.int64()),
+                    "mean": pa.array([moments.mean[own] for _, moments in chosen], _NUMBERS),
+                    "spread": pa.array([moments.spread[own] for _, moments in chosen], _NUMBERS),
+                }
+                writer.write_table(pa.table(columns, schema=_CLASSES))
+
+    put_by(path, fill)
+
+
+def read_classes(path: Path, layer: Followed) -> ByClass:
+    """One layer of the table that :func:`write_classes` wrote."""
+    table = pq.read_table(path, filters=[("layer", "==", layer.alias)])
+    shape = (len(table), layer.channels)
+    images = np.asarray(table["images"], np.int64)
+    mean, spread = (
+        np.asarray(table[name].combine_chunks().flatten(), np.float64).reshape(shape)
+        for name in ("mean", "spread")
+    )
+    predicted = any(table["predicted"].to_pylist())
+    return ByClass(tuple(table["label"].to_pylist()), images, mean, spread / images[:, None], predicted)
+
+
 def _write(path: Path, table: Any) -> None:
     put_by(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
 
 
-def _images_schema(length: int | None) -> Any:
+def _images_schema(length: int | None, values: Mapping[str, str]) -> Any:
     columns = [
         ("number", pa.int64()),
         ("name", pa.string()),
@@ -171,6 +239,8 @@ def _images_schema(length: int | None) -> Any:
     ]
     if length is not None:
         columns.append(("feature", pa.list_(pa.float32(), length)))
+    kinds = {"number": pa.float64(), "text": pa.string()}
+    columns += [(f"{VALUE}{name}", kinds[kind]) for name, kind in values.items()]
     return pa.schema(columns)
 
 

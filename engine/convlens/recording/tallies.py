@@ -8,6 +8,7 @@ Golub & LeVeque 1983 for the merging of variances).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.recording.seen import Seen
+from convlens.recording.seen import Seen, packed
 
 EXPONENTS = (-16, 16)
 """Powers of two between which the histogram tells magnitudes apart."""
@@ -85,26 +86,33 @@ class Tally:
 
     def add(self, seen: Seen) -> None:
         """Take some images in; the same as merging with their own tally, without making one."""
-        rows = len(seen.most)
-        sound = np.isfinite(seen.total) & np.isfinite(seen.square)
-        counted = sound.sum(axis=0)
-        values = counted * seen.count
-        total, square = np.where(sound, seen.total, 0.0), np.where(sound, seen.square, 0.0)
+        rows, count = len(seen.most), seen.count
+        total, square, most, zeros = seen.total, seen.square, seen.most, seen.zeros
+        sound = seen.sound
+        if sound is not None:
+            total, square, zeros = (np.where(sound, array, 0) for array in (total, square, zeros))
+            most = np.where(sound, most, -np.inf)
+        counted = np.full(len(self.mean), rows) if sound is None else sound.sum(axis=0)
+        values = counted * count
         mean = np.divide(total.sum(axis=0), values, out=np.zeros(len(values)), where=values > 0)
-        own = total / seen.count
-        within = np.maximum(square - own * total, 0.0) + np.where(sound, (own - mean) ** 2, 0.0) * seen.count
+        own = total / count
+        spread = np.maximum(square.sum(axis=0) - np.einsum("ij,ij->j", own, total), 0.0)  # within images
+        own -= mean
+        if sound is not None:
+            own *= sound
+        spread += np.einsum("ij,ij->j", own, own) * count
         self.images += rows
         both = self.values + values
         share = np.divide(values, both, out=np.zeros(len(values)), where=both > 0)
         apart = mean - self.mean
-        self.spread += within.sum(axis=0) + apart**2 * share * self.values
+        self.spread += spread + apart**2 * share * self.values
         self.mean += apart * share
         self.values = both
-        self.zeros += np.where(sound, seen.zeros, 0).sum(axis=0)
+        self.zeros += zeros.sum(axis=0, dtype=np.int64)
         self.unsound += rows - counted
-        np.maximum(self.most, np.where(sound, seen.most, -np.inf).max(axis=0), out=self.most)
-        channels = np.broadcast_to(np.arange(len(values)), sound.shape)[sound]
-        np.add.at(self.histogram, (channels, bins_of(seen.most[sound])), 1)
+        np.maximum(self.most, most.max(axis=0, initial=-np.inf), out=self.most)
+        places = bins_of(most) + BINS * np.arange(len(values))
+        np.add.at(self.histogram.reshape(-1), (places if sound is None else places[sound]).reshape(-1), 1)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything by name, to be stored."""
@@ -136,15 +144,33 @@ class Tally:
         known: NDArray[np.float64] = np.where(total > 0, np.minimum(found, self.most), np.nan)
         return known
 
+    def share_below(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """The share of the images whose largest value is surely below ``values``, ... x channels.
+
+        The inverse of :meth:`quantile`: images in the bin of a value itself do not count, so the share is
+        never told too large; zero where there are no images.
+        """
+        counted = np.cumsum(self.histogram, axis=1)
+        total = counted[:, -1]
+        place = bins_of(np.asarray(values))
+        channels = np.arange(len(total))
+        below = np.where(place > 0, counted[channels, np.maximum(place, 1) - 1], 0)
+        below = np.where(values > self.most, total, below)
+        found: NDArray[np.float64] = np.divide(below, total, out=np.zeros(below.shape), where=total > 0)
+        return found
+
 
 def bins_of(values: NDArray[Any]) -> NDArray[np.int64]:
     """The bin of each value; what is too large for all lies in the outermost."""
-    magnitude = np.abs(values, dtype=np.float64)
-    with np.errstate(divide="ignore"):
-        place = np.floor((np.log2(magnitude) - EXPONENTS[0]) * STEPS)
-    place = np.clip(place, -1, _HALF - 1).astype(np.int64) + 1
-    found: NDArray[np.int64] = np.where(values < 0, _HALF - place, _HALF + place)
-    return found
+    real = values if values.dtype == np.float32 else np.asarray(values, np.float64)
+    layout = np.finfo(real.dtype)
+    bits = np.abs(real).view(layout.dtype.str.replace("f", "i"))  # in the order of the magnitudes
+    place = ((bits >> layout.nmant) + (layout.minexp - 1 - EXPONENTS[0])) * STEPS + 1
+    part = bits & ((1 << layout.nmant) - 1)
+    for step in range(1, STEPS):
+        place += part >= math.ceil((2 ** (step / STEPS) - 1) * (1 << layout.nmant))
+    np.clip(place, 0, _HALF, out=place)
+    return np.asarray(np.where(real < 0, _HALF - place, _HALF + place), np.int64)
 
 
 def middles() -> NDArray[np.float64]:
@@ -185,20 +211,34 @@ class Strongest:
         return Strongest(*(np.take_along_axis(array, order, axis=1) for array in (value, image, place)))
 
     def add(self, seen: Seen, numbers: NDArray[np.int64]) -> None:
-        """Take images ``numbers`` in; only channels that one of them changes are sorted again."""
-        value = np.where(np.isfinite(seen.total), seen.most, -np.inf)
-        changed = np.flatnonzero((value >= self.value[:, -1]).any(axis=0) & (value > -np.inf).any(axis=0))
+        """Take images in; only channels that one of them changes are sorted again.
+
+        Args:
+            seen: what they did.
+            numbers: theirs, ascending and above those that were taken in before.
+
+        Raises:
+            ValueError: they are not.
+        """
+        order = np.concatenate([[self.image.max(initial=-1)], numbers])
+        if (np.diff(order) <= 0).any():
+            raise ValueError(f"images {numbers.tolist()} after {order[0]}; expected ascending numbers")
+        most = seen.most if seen.sound is None else np.where(seen.sound, seen.most, -np.inf)
+        value = np.ascontiguousarray(most.T)
+        best = value.max(axis=1, initial=-np.inf)
+        changed = np.flatnonzero((best > self.value[:, -1]) & (best > -np.inf))
         if not len(changed):
             return
-        shape = (len(changed), len(numbers))
-        number, known = np.broadcast_to(numbers, shape), np.isfinite(value[:, changed].T)
-        new = Strongest(
-            value[:, changed].T.astype(np.float64),
-            np.where(known, number, -1),
-            np.where(known, seen.place[:, changed].T, -1),
-        )
-        held = Strongest(self.value[changed], self.image[changed], self.place[changed]).merged(new)
-        self.value[changed], self.image[changed], self.place[changed] = held.value, held.image, held.place
+        own = value[changed]
+        kept = self.value.shape[1]
+        values = np.concatenate([self.value[changed].astype(own.dtype), own], axis=1)
+        rank = _first(values, kept)
+        old, new = np.minimum(rank, kept - 1), np.maximum(rank - kept, 0)
+        image = np.where(np.take_along_axis(own, new, axis=1) > -np.inf, numbers[new], -1)
+        place = packed(seen.place[new, changed[:, None]], seen.extent)
+        self.value[changed] = np.take_along_axis(values, rank, axis=1)
+        for held, found in ((self.image, image), (self.place, np.where(image < 0, -1, place))):
+            held[changed] = np.where(rank < kept, np.take_along_axis(held[changed], old, axis=1), found)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything by name, to be stored."""
@@ -208,3 +248,14 @@ class Strongest:
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Strongest:
         """What :meth:`arrays` told."""
         return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+
+def _first(values: NDArray[Any], k: int) -> NDArray[np.int64]:
+    """Columns of the ``k`` largest numbers of each row, the largest first, of equal ones the first."""
+    if values.dtype != np.float32:
+        return np.argsort(-values, axis=1, kind="stable")[:, :k]
+    bits = (values + np.float32(0)).view(np.uint32)  # zero has one sign, and all are in order but for theirs
+    falling = np.where(bits >> 31, bits, bits ^ np.uint32(0x7FFFFFFF)).astype(np.uint64)
+    keys = falling << np.uint64(32) | np.arange(values.shape[1], dtype=np.uint64)
+    keys.sort(axis=1)  # numbers that are all different: much faster than to sort places stably
+    return (keys[:, :k] & np.uint64(0xFFFFFFFF)).astype(np.int64)

@@ -21,6 +21,7 @@ from PIL import Image
 import convlens
 from convlens.errors import ImageError, UsageError
 from convlens.model import Model
+from convlens.recording.joined import lies, reopened
 from convlens.recording.source import Source, open_source
 from reference import nets
 
@@ -192,6 +193,21 @@ def test_the_files_of_mnist(compressed: bool, model: Model, tmp_path: Path) -> N
     (tmp_path / f"train-images-idx3-ubyte{end}").write_bytes(images[:40])
     with pytest.raises(ImageError, match="not an IDX file"):
         opened(model, tmp_path / f"train-images-idx3-ubyte{end}")
+
+
+def test_several_data_sets_are_one(model: Model, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", inputs=PIXELS[:2], labels=LABELS[:2])
+    for number in (2, 3):
+        (tmp_path / f"{number}.png").write_bytes(encoded(number))
+    np.savez(tmp_path / "b.npz", inputs=PIXELS[4:], labels=LABELS[4:])
+    given = [tmp_path / name for name in ("a.npz", "2.png", "3.png", "b.npz")]
+    source = opened(model, *given)
+    check(source, [*LABELS[:2], None, None, *LABELS[4:]])
+    assert source.given == tuple(map(str, given))
+    assert opened(model, *given).fingerprint() == source.fingerprint()
+    assert opened(model, *given[::-1]).fingerprint() != source.fingerprint()
+    again = reopened(lies(source), model.source, model.card)
+    assert again.fingerprint() == source.fingerprint()
 
 
 def test_a_folder_of_sounds(tmp_path: Path) -> None:
