@@ -103,13 +103,14 @@ def unit_gradients(
     advance: Callable[[float], None] = lambda _share: None,
     prepare: Callable[[Session], None] = lambda _session: None,
 ) -> NDArray[Any]:
-    """The signal at the input for one unit of ``layer`` per row of ``array``.
+    """The signal at the input for one unit of ``layer``, or the sum of several, per row of ``array``.
 
     Args:
         model: the model.
         array: inputs, one for each unit; repeat an image to look at several of its units.
         layer: where the units lie.
-        units: index of each unit along every axis of the layer after the batch, rows x (rank - 1).
+        units: index of each unit along every axis of the layer after the batch, rows x (rank - 1); or rows x
+            units x (rank - 1) for the sum of several, with -1 where a row has fewer.
         rule: ``plain``, ``deconvnet`` or ``guided``.
         batch_size: rows in one forward and backward.
         advance: called with the share that is done.
@@ -119,7 +120,11 @@ def unit_gradients(
     def score(values: Mapping[str, Tensor], start: int) -> Tensor:
         value = values[layer.name]
         own = torch.from_numpy(units[start : start + len(value)]).to(value.device)
-        return value[(torch.arange(len(value), device=value.device), *own.unbind(dim=1))]
+        row = torch.arange(len(value), device=value.device)
+        if own.ndim == 2:
+            return value[(row, *own.unbind(dim=1))]
+        several = value[(row[:, None], *own.clamp(min=0).unbind(dim=2))]
+        return torch.where(own[..., 0] >= 0, several, 0).sum(dim=1)
 
     place = explained_at(model.graph, model.source).value
     goal = _Goal((layer.name,), score, f"units of {layer.alias}")

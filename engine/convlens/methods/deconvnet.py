@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from convlens.attribution.layerwise.units import Peaks
     from convlens.graph.layers import Layer
-    from convlens.model import Model
 
 _NONE = -1  # the image of a unit that there is not
 
@@ -90,9 +89,9 @@ class Deconvnet(Method[DeconvnetParameters]):
         """One forward an image for the activations, then one backward a unit."""
         import numpy as np
 
-        from convlens.attribution.layerwise.units import layer_peaks, placed_layer, seen, unit_rows
+        from convlens.attribution.layerwise.projected import projected, switches
+        from convlens.attribution.layerwise.units import layer_peaks, placed_layer, seen
         from convlens.explained import explained_at
-        from convlens.instrument.gradients import unit_gradients
         from convlens.instrument.unpooling import last_stands
 
         model, array, settings = job.model, job.images.array, job.parameters
@@ -105,19 +104,20 @@ class Deconvnet(Method[DeconvnetParameters]):
         named = channel[:, None].repeat(count, axis=1)
         boxes = np.zeros((*kept.shape, 2 * max(2, len(extent))), np.int64)
         boxes[kept] = [seen(layer, place, extent) for place in units["position"][kept].tolist()]
-        signal = unit_gradients(
+        signal = projected(
             model,
             array[units["image"][kept]],
             layer,
-            unit_rows(layer, named[kept], units["position"][kept]),
+            named[kept],
+            units["position"][kept],
+            units["activation"][kept],
             "deconvnet",
             job.batch_size,
             job.advance,
             **({"prepare": last_stands} if settings.unpool == "last" else {}),
         )
-        strength = units["activation"][kept].reshape(-1, *[1] * (signal.ndim - 1))
         found = np.zeros((*kept.shape, *signal.shape[1:]), signal.dtype)
-        found[kept] = signal * strength.astype(signal.dtype)
+        found[kept] = signal
         names = job.images.names
         rows = tuple(
             {
@@ -159,7 +159,7 @@ class Deconvnet(Method[DeconvnetParameters]):
                 "layout": model.source.layout,
                 "channels": model.colours,
                 "layer": layer.alias,
-                "switches": _switches(model, layer),
+                "switches": switches(model, layer),
                 "each": [dict(words_of(job, i)) for i in range(len(array))],
                 **shown(job),
             },
@@ -169,13 +169,11 @@ class Deconvnet(Method[DeconvnetParameters]):
 
     def findings(self, result: Result) -> Sequence[Finding]:
         """Channels that nothing excites, and nets in which no switch remembers where things were."""
+        from convlens.attribution.layerwise.projected import without_switches
+
         layer, found = result.hints["layer"], []
         if not result.hints["switches"] and len(result.rows) > 1:
-            text = (
-                f"No max pooling lies before {layer}, so nothing remembers where things were: the "
-                "reconstructions show the net's filters and hardly the images."
-            )
-            found.append(Finding("note", text, "operators up to the layer: 0 MaxPool"))
+            found.append(Finding("note", *without_switches(layer)))
         silent = [
             int(channel)
             for channel, images in zip(result.arrays["channel"], result.arrays["image"], strict=True)
@@ -191,12 +189,6 @@ class Deconvnet(Method[DeconvnetParameters]):
         )
         evidence = f"number {listed}; images: {len(result.images)}"
         return [*found, Finding("note", text, evidence)]
-
-
-def _switches(model: Model, layer: Layer) -> int:
-    """How many max poolings the layer is computed through."""
-    needed = model.graph.ancestors([layer.name])
-    return sum(node.op == "MaxPool" and node.outputs[0] in needed for node in model.graph.nodes)
 
 
 def _channels(peaks: Peaks, layer: Layer, settings: DeconvnetParameters) -> NDArray[Any]:

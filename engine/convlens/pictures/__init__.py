@@ -17,9 +17,15 @@ KINDS = {
     "kernels": "convlens.pictures.kernels",
     "crops": "convlens.pictures.crops",
     "montage": "convlens.pictures.montage",
+    "patches": "convlens.pictures.patches",
     "curves": "convlens.pictures.curves",
     "judged": "convlens.pictures.judged",
     "panels": "convlens.pictures.panels",
+    "strips": "convlens.pictures.strips",
+    "matrix": "convlens.pictures.matrix",
+    "scatter": "convlens.pictures.scatter",
+    "neighbours": "convlens.pictures.neighbours",
+    "evolution": "convlens.pictures.evolution",
     "ranking": None,
 }
 """The module that draws each kind; None where the table of rows says it all."""
@@ -43,6 +49,15 @@ def draw(result: Result) -> Iterator[Picture]:
                 count += 1
             taken.add(name.lower())
             yield replace(picture, name=name)
+
+
+def by_channel(result: Result) -> Iterator[tuple[int, Picture]]:
+    """A picture of each channel of one layer, where the kind of the Result has one; nothing else."""
+    for part in _parts(result):
+        module = KINDS.get(part.kind)
+        each = getattr(import_module(module), "by_channel", None) if module is not None else None
+        if each is not None:
+            yield from each(part)
 
 
 def _parts(result: Result) -> Iterator[Result]:

@@ -163,9 +163,34 @@ def seen(layer: Layer, place: Sequence[int], extent: Sequence[int]) -> list[int]
             put in.
         extent: lengths of the input's spatial axes.
     """
-    rest = [axis for axis in range(1, len(place) + 2) if axis != layer.channel_axis]
     spans: tuple[tuple[int, int], ...] = tuple((0, size) for size in extent)
     if layer.field is not None and len(layer.spatial_axes) == len(extent):
-        spans = layer.field.box([int(place[rest.index(axis)]) for axis in layer.spatial_axes], extent)
-    spans = ((0, 1), *spans) if len(spans) == 1 else spans
+        spans = layer.field.box(_along(layer, place), extent)
+    return _corners(spans)
+
+
+def framed(layer: Layer, place: Sequence[int], extent: Sequence[int]) -> list[int]:
+    """As :func:`seen`, but not cut where it reaches over the input's edge.
+
+    So it is equally large for all units of a layer, with the unit in the middle. Along an axis of which
+    a unit sees as much as there is, or more, it is all of the input.
+    """
+    spans = [(0, size) for size in extent]
+    if layer.field is not None and len(layer.spatial_axes) == len(extent):
+        for axis, position in enumerate(_along(layer, place)):
+            size = layer.field.size[axis]
+            if size is not None and size < extent[axis]:
+                first = int(layer.field.offset[axis] + position * layer.field.stride[axis])
+                spans[axis] = first, first + size
+    return _corners(spans)
+
+
+def _along(layer: Layer, place: Sequence[int]) -> list[int]:
+    """A unit's index along the layer's spatial axes."""
+    rest = [axis for axis in range(1, len(place) + 2) if axis != layer.channel_axis]
+    return [int(place[rest.index(axis)]) for axis in layer.spatial_axes]
+
+
+def _corners(spans: Sequence[tuple[int, int]]) -> list[int]:
+    spans = [(0, 1), *spans] if len(spans) == 1 else spans
     return [*(first for first, _ in spans), *(after for _, after in spans)]

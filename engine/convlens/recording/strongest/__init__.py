@@ -1,0 +1,1 @@
+"""The strongest places of a recording, read again and cut out."""
