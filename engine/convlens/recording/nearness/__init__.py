@@ -1,0 +1,1 @@
+"""Which images of a recording are near another, by features and by pixels."""
