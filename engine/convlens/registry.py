@@ -43,7 +43,7 @@ class Parameters(BaseModel):
     ``json_schema_extra={"unit": "pixels"}`` names the unit.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, defer_build=True)
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,7 @@ class Step:
         title: names the step inside its section.
         parameters: settings other than the defaults.
         text: what a reader should know, in plain language.
+        target: what is explained, where the method does not choose that itself.
     """
 
     section: str
@@ -146,6 +147,37 @@ class Step:
     title: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""
+    target: str | None = None
+
+
+@dataclass(frozen=True)
+class Close:
+    """Channels of one recorded layer that are to be looked at one by one.
+
+    Attributes:
+        layer: its alias.
+        channels: all of them, by number.
+        closer: those of them on which some seconds may be spent.
+        drawn: those on which more may be spent.
+    """
+
+    layer: str
+    channels: tuple[int, ...]
+    closer: tuple[int, ...]
+    drawn: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a Result says of one channel.
+
+    Attributes:
+        facts: numbers and words by what they are.
+        marks: what stands out about it, a few words each.
+    """
+
+    facts: Mapping[str, str] = field(default_factory=dict)
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -219,6 +251,20 @@ class Method(ABC, Generic[P]):
         """What a reader should be told about ``result``; nothing by default."""
         del result
         return ()
+
+    def look(self, model: Model, recording: Recording, close: Close) -> Sequence[Step]:
+        """The steps that this method adds to a close look at some channels; none by default.
+
+        Their Results are drawn channel by channel, where their kind can be (see
+        :func:`convlens.pictures.by_channel`), beside what :meth:`tell` says of each.
+        """
+        del model, recording, close
+        return ()
+
+    def tell(self, result: Result) -> Mapping[int, Told]:
+        """What a Result that :meth:`look` asked for says of each channel, by number; nothing by default."""
+        del result
+        return {}
 
     def parse(self, given: Mapping[str, Any]) -> P:
         """Parameters checked against type and range.

@@ -364,4 +364,14 @@ OTHERS |= {
     for name, other in OTHERS.items()
     if other.kind != "photo"
 }
+OF_ONE_CLASS = (
+    "waveform", "twelve leads", "signal, channels last", "spectrogram", "tokens", "video",
+    "video, time first", "video, channels last", "volume", "board without classes", "planes",
+    "photo, channels last", "bytes", "segmenter", "detector", "reader",
+)  # fmt: skip
+"""Models that take all of a few random inputs for the same class, or that have none."""
+OTHERS |= {
+    name: replace(OTHERS[name], refused={"classes": "expected images of two classes", **OTHERS[name].refused})
+    for name in OF_ONE_CLASS
+}
 """Every model by what it is. A method that is not named in ``refused`` runs on it."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,13 +51,25 @@ def job_key(
     steps: Sequence[tuple[Method[Any], Step]],
     seed: int,
     allow_uncertified: bool,
+    microscope: Any = None,
 ) -> str:
-    """What makes two audits the same job: model, card, photos, steps, code and versions."""
+    """What makes two audits the same job: model, card, photos, steps, code and versions.
+
+    ``microscope`` is what is looked at channel by channel, as plain data.
+    """
     photos = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
     planned = [(method.name, asdict(step)) for method, step in steps]
     card = [model.card.model_dump(), bind.record(model.graph.bound)]
     return cache.key_of(
-        model.sha256, card, photos, planned, seed, allow_uncertified, cache.versions(), cache.sources()
+        model.sha256,
+        card,
+        photos,
+        planned,
+        seed,
+        allow_uncertified,
+        microscope,
+        cache.versions(),
+        cache.sources(),
     )
 
 
@@ -90,19 +103,53 @@ def claim(output: Path, key: str) -> None:
     for path in (*parts, output / "index.html", output / "audit.json"):
         if path.is_file():
             path.unlink()
+    clear(output / "microscope")
     write(output / _STATE, lambda file: file.write(json.dumps({"key": key}).encode()))
 
 
-def finish(output: Path, record: Mapping[str, Any], entries: Sequence[Entry], images: Images) -> None:
-    """Pictures, page and JSON; the mark of an unfinished audit goes last."""
+def clear(folder: Path) -> None:
+    """Take away what another audit left in the folder of its microscope, and nothing else."""
+    own = [*folder.glob("*.html")]
+    own += [path for what in ("part-[0-9]*.json", "[0-9]*-[0-9]*.webp") for path in folder.glob(f"*/{what}")]
+    for path in own:
+        path.unlink(missing_ok=True)
+    for path in (*folder.glob("*/"), folder):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def finish(
+    output: Path,
+    record: Mapping[str, Any],
+    entries: Sequence[Entry],
+    images: Images,
+    seen: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Pictures, pages and JSON; the mark of an unfinished audit goes last.
+
+    Args:
+        output: the folder.
+        record: what the report says.
+        entries: the steps.
+        images: what went in.
+        seen: the layers under the microscope, channel by channel.
+    """
+    from convlens.report.microscope import layer_page
     from convlens.report.page import page
 
     folder = output / "pictures"
     folder.mkdir(exist_ok=True)
     for entry in entries:
         entry.result.save_pictures(folder, entry.key)
+    for place, layer in enumerate(seen):
+        html = layer_page(record, layer, place)
+        write(output / layer["page"], partial(_put, html.encode()))
     html = page(record, entries, images)
     write(output / "index.html", lambda file: file.write(html.encode()))
     text = json.dumps(plain(record), indent=1, ensure_ascii=False)
     write(output / "audit.json", lambda file: file.write(text.encode()))
     (output / _STATE).unlink(missing_ok=True)
+
+
+def _put(content: bytes, file: Any) -> None:
+    file.write(content)

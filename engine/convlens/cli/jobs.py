@@ -105,23 +105,59 @@ def _axes(values: Any) -> str:
 @model_options
 @click.argument("images", nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="folder for the report")
+@click.option(
+    "--recording",
+    "rec",
+    type=click.Path(path_type=Path),
+    help="what `convlens record` made of a data set: a page for each of its layers, channel by channel; "
+    "without it one layer, over IMAGES",
+)
+@click.option(
+    "--data",
+    multiple=True,
+    help="where the data set of the recording lies now; where it lay when it was recorded; repeatable",
+)
+@click.option(
+    "--closer",
+    type=click.IntRange(0),
+    help="channels of each layer that are reconstructed too  [default: 16, without a recording 8]",
+)
+@click.option(
+    "--drawn",
+    type=click.IntRange(0),
+    help="channels of each layer for which a picture is made  [default: 2, without a recording 0]",
+)
 @job_options
 @json_option
-def audit_command(images: tuple[str, ...], as_json: bool, output: Path, **options: Any) -> int:
+def audit_command(
+    images: tuple[str, ...],
+    as_json: bool,
+    output: Path,
+    rec: Path | None,
+    data: tuple[str, ...],
+    **options: Any,
+) -> int:
     """Audit MODEL on IMAGES (files or folders) and write a report into a folder.
 
-    The folder gets index.html (one file, opens from disk), the raw pictures, the arrays and audit.json.
-    An audit that was interrupted goes on where it stopped when it is started again.
+    The folder gets index.html (one file, opens from disk), pages on which channels are looked at one by one,
+    the raw pictures, the arrays and audit.json. An audit that was interrupted goes on where it stopped when
+    it is started again.
     """
     from convlens.audit import audit
     from convlens.files import taken
     from convlens.images import expand
 
-    job = {key: options.pop(key) for key in ("batch_size", "seed", "allow_uncertified", "overwrite")}
+    keys = ("batch_size", "seed", "allow_uncertified", "overwrite", "closer", "drawn")
+    job = {key: options.pop(key) for key in keys}
+    recording = None
+    if rec is not None:
+        from convlens.recording.reading import Recording
+
+        recording = Recording.open(rec, data)
     model = take_model(options)
     paths = expand(images, taken(model.source))
     with progress("audit") as advance:
-        outcome = audit(model, paths, output, progress=advance, **job)
+        outcome = audit(model, paths, output, progress=advance, recording=recording, **job)
     if as_json:
         print_json(outcome.record)
     else:

@@ -1,16 +1,21 @@
-"""``channels``: the channels that an image excites most, and the pattern that each one reacts to."""
+"""``channels``: the channels that an image excites most, or more than others do, and what each reacts to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from convlens.registry import Field, Job, Method, Paper, Parameters, Step, register
 from convlens.results import Result
 from convlens.shown import UNITS, given_arrays, given_units, shown, words_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convlens.attribution.layerwise.units import Peaks
+    from convlens.graph.layers import Layer
     from convlens.model import Model
+    from convlens.recording.reading import Recording
 
 
 class ChannelsParameters(Parameters):
@@ -18,7 +23,8 @@ class ChannelsParameters(Parameters):
 
     layer: str | None = Field(
         None,
-        description="a layer by name or alias; by default the deepest whose units see less than the image",
+        description="a layer by name or alias; by default the deepest whose units see less than the image, "
+        "of a recording the deepest that was recorded",
     )
     top: int = Field(6, ge=1, le=64, description="how many channels of each image")
     rule: Literal["plain", "deconvnet", "guided"] = Field(
@@ -38,10 +44,15 @@ class Channels(Method[ChannelsParameters]):
     unit it is, ``boxes`` which part of the input it sees (top, left, bottom, right, in pixels; of a
     signal 0, first, 1, after; of a volume three starts, then three ends). Of tokens, ``signal`` is what
     arrives at their embedding.
+
+    Against a recording, channels stand in the order of how unusual their value is: ``share``, N x top, is the
+    share of the recorded images on which the channel stays below it (never told too large; exact where the
+    value is among the strongest that were kept), and among equal ones ``ratio`` decides, N x top: the value
+    over what one image of a hundred exceeds (0 where that is not above zero).
     """
 
     name = "channels"
-    summary = "the channels that an image excites most, with the pattern each reacts to"
+    summary = "the channels that an image excites most, or more than others do, and what each reacts to"
     paper = Paper(
         "Zeiler & Fergus 2014; Springenberg et al. 2015",
         "figure 2; figure 3",
@@ -50,6 +61,7 @@ class Channels(Method[ChannelsParameters]):
     kind = "crops"
     Parameters = ChannelsParameters
     gradients = True
+    recording = "may"
 
     def run(self, job: Job[ChannelsParameters]) -> Result:
         """One forward for the values, then one backward for each of the chosen units."""
@@ -61,11 +73,13 @@ class Channels(Method[ChannelsParameters]):
         from convlens.pictures.colour import number
 
         model, array = job.model, job.images.array
-        layer = chosen.placed_layer(model, job.parameters.layer)
+        layer = _layer(model, job.parameters.layer, job.recording)
         start = chosen.before_rectifier(model, layer)
         peaks = chosen.layer_peaks(model, array, layer, job.batch_size)
         top = min(job.parameters.top, peaks.value.shape[1])
-        channel = peaks.order()[:, :top]
+        order, unusual = _order(job.recording, layer, peaks)
+        channel = order[:, :top]
+        unusual = {name: np.take_along_axis(each, channel, axis=1) for name, each in unusual.items()}
         strength, drive = (np.take_along_axis(each, channel, axis=1) for each in (peaks.value, peaks.before))
         position = np.take_along_axis(peaks.place, channel[..., None], axis=1)
         units = chosen.unit_rows(layer, channel, position)
@@ -91,6 +105,7 @@ class Channels(Method[ChannelsParameters]):
                 "value": float(strength[i, k]),
                 "before": float(drive[i, k]),
                 "position": position[i, k].tolist(),
+                **{name: float(each[i, k]) for name, each in unusual.items()},
             }
             for i, name in enumerate(job.images.names)
             for k in range(top)
@@ -106,6 +121,7 @@ class Channels(Method[ChannelsParameters]):
                 "before": drive,
                 "position": position,
                 "boxes": boxes,
+                **unusual,
                 **given_arrays(job),
             },
             units={
@@ -115,6 +131,7 @@ class Channels(Method[ChannelsParameters]):
                 "channel": "index",
                 "position": "index along the layer's spatial axes",
                 "boxes": UNITS.get(model.source.kind, "pixels"),
+                **{name: _UNITS[name] for name in unusual},
                 **given_units(job),
             },
             images=job.images.names,
@@ -126,12 +143,16 @@ class Channels(Method[ChannelsParameters]):
                 **shown(job),
                 "each": [
                     {
-                        "labels": [f"{channel[i, k]}: {number(float(strength[i, k]))}" for k in range(top)],
+                        "labels": [
+                            f"{channel[i, k]}: {number(float(strength[i, k]))}"
+                            + (f", above {_percent(unusual['share'][i, k])}" if unusual else "")
+                            for k in range(top)
+                        ],
                         **words_of(job, i),
                     }
                     for i in range(len(array))
                 ],
-                "title": f"strongest channels of {layer.alias} ({job.parameters.rule})",
+                "title": _title(layer, job.parameters.rule, job.recording),
             },
             how={"explained_at": explained_at(model.graph, model.source).words()},
         )
@@ -149,3 +170,58 @@ class Channels(Method[ChannelsParameters]):
         number = "The number is the channel and its activation."
         text = f"The channels that each {what} excites most. {where} {number}"
         return (Step("What its strongest channels react to", 60, "strongest channels", {}, text),)
+
+
+_UNITS = {"share": "share of the recorded images", "ratio": "times what one image of a hundred exceeds"}
+
+
+def _layer(model: Model, name: str | None, recording: Recording | None) -> Layer:
+    """The layer asked for, or the deepest that can be: of a recording, of those that were recorded.
+
+    Raises:
+        LayerError: its units have no place in the input, or it was not recorded.
+    """
+    from convlens.attribution.layerwise.units import placed_layer
+    from convlens.errors import LayerError
+
+    if recording is None:
+        return placed_layer(model, name)
+    if name is not None:
+        return placed_layer(model, recording.layers[recording.layer(name)].name)
+    recorded = {layer.name for layer in recording.layers}
+    usual = placed_layer(model, None)
+    if usual.name in recorded:
+        return usual
+    found = [layer for layer in model.layers if layer.name in recorded and layer.field and layer.spatial_axes]
+    if not found:
+        raise LayerError(f"{recording.folder}: no layer was recorded whose units have a place in the input")
+    return found[-1]
+
+
+def _order(
+    recording: Recording | None, layer: Layer, peaks: Peaks
+) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """Channels in the order in which they are shown, N x channels, and what the recording says of each."""
+    if recording is None:
+        return peaks.order(), {}
+    from convlens.recording.channels.unusual import ranked, share_below, times
+
+    place = recording.layer(layer.name)
+    tally = recording.tallies[place]
+    share = share_below(tally, recording.strongest[place], peaks.value)
+    ratio = times(peaks.value, tally.quantile(0.99))
+    return ranked(share, ratio, peaks.value), {"share": share, "ratio": ratio}
+
+
+def _percent(share: float) -> str:
+    """A share that does not round up to all."""
+    import math
+
+    return f"{math.floor(1000 * share) / 10:g}%"
+
+
+def _title(layer: Layer, rule: str, recording: Recording | None) -> str:
+    if recording is None:
+        return f"strongest channels of {layer.alias} ({rule})"
+    count = recording.manifest["images"]
+    return f"most unusual channels of {layer.alias}, and the share of {count:,} images below ({rule})"

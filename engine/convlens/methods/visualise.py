@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from convlens.registry import Finding, Job, Method, Paper, register
+from convlens.registry import Close, Finding, Job, Method, Paper, Step, Told, register
 from convlens.results import Result
 from convlens.shown import shown
 from convlens.synthesis.presets import PRESETS, settings_of
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convlens.model import Model
+    from convlens.recording.reading import Recording
     from convlens.synthesis.canvas import Canvas
     from convlens.synthesis.loop import Outcome
     from convlens.targets import Spec
+
+_QUICK = 256
+"""Steps for pictures that are only one of many things shown of a channel."""
 
 
 @register
@@ -106,7 +110,7 @@ class Visualise(Method[VisualiseParameters]):
             ),
             hints={
                 "photo": canvas.photo,
-                "panels": [_sheet(aim.text, labels, scores.tolist(), "begun" in arrays)],
+                "panels": [_sheet(aim.text, labels, scores.tolist(), "begun" in arrays, told.channel)],
                 "photos": _files(labels, "enlarged" in arrays) if canvas.photo else [],
                 **shown(job),
             },
@@ -116,6 +120,26 @@ class Visualise(Method[VisualiseParameters]):
                 "warnings": search.said + _warned(parts),
             },
         )
+
+    def look(self, model: Model, recording: Recording, close: Close) -> Sequence[Step]:
+        """A picture of each channel that more may be spent on, after a few steps."""
+        del model, recording
+        if not close.drawn:
+            return ()
+        settings = {"channel": ",".join(map(str, close.drawn)), "steps": _QUICK}
+        text = f"Pictures that were made for a channel were sought in {_QUICK} steps; more show more."
+        return (Step("", 40, "made for it", settings, text, close.layer),)
+
+    def tell(self, result: Result) -> Mapping[int, Told]:
+        """How far the score of each channel rose."""
+        (sheet,) = result.hints["panels"]
+        found = {}
+        for tile, row in zip(sheet["tiles"], result.rows, strict=False):
+            start, score = row["start"], row["score"]
+            if "channel" in tile and start is not None and score is not None:
+                text = f"drives it from {start:.3g} to {score:.3g}"
+                found[tile["channel"]] = Told({"the picture made for it": text})
+        return found
 
     def findings(self, result: Result) -> Sequence[Finding]:
         """Pictures in which nothing came about, and classes that hold at one place only."""
@@ -160,12 +184,19 @@ def _beside(histories: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     )
 
 
-def _sheet(title: str, labels: list[str], scores: list[float], begun: bool) -> dict[str, Any]:
+def _sheet(
+    title: str, labels: list[str], scores: list[float], begun: bool, channels: str | None
+) -> dict[str, Any]:
     """All pictures on one sheet, behind the photo that they started from."""
     names = [label.removesuffix(f" of {title.removeprefix('layer ')}") for label in labels]
     one = len(labels) == 1
     answers = f"what {labels[0]} answers to most"
-    tiles = [{"array": "picture", "index": row, "label": name} for row, name in enumerate(names)]
+    tiles: list[dict[str, Any]] = [
+        {"array": "picture", "index": row, "label": name} for row, name in enumerate(names)
+    ]
+    if channels is not None:
+        numbers = range(len(tiles)) if channels == "all" else map(int, channels.split(","))
+        tiles = [{**tile, "channel": channel} for tile, channel in zip(tiles, numbers, strict=False)]
     return {
         "name": labels[0] if one else title,
         "caption": answers if one else f"what the pictures of {title} answer to",

@@ -2,10 +2,10 @@
 
 ``hints["panels"]`` is a list of sheets, each a mapping with ``name`` (for the file), ``caption``, ``alt``
 and ``tiles``, and where they are not the usual ones ``columns`` and ``side`` (least pixels of a tile's
-shorter side). A tile has a ``label`` and either ``array`` with ``index`` (a picture: colours x height x
-width from 0 to 1, height x width x colours in 8 bits, or an input of another kind), or ``view``, the index
-of what the model saw; an index of several numbers is one for each axis. ``hints["photo"]`` says whether
-arrays hold photos, ``hints["input"]`` what else.
+shorter side). A tile has a ``label``, the ``channel`` that it is of where it is of one, and either ``array``
+with ``index`` (a picture: colours x height x width from 0 to 1, height x width x colours in 8 bits, or an
+input of another kind), or ``view``, the index of what the model saw; an index of several numbers is one for
+each axis. ``hints["photo"]`` says whether arrays hold photos, ``hints["input"]`` what else.
 """
 
 from __future__ import annotations
@@ -47,6 +47,19 @@ def draw(result: Result) -> Iterator[Picture]:
             index=each.get("index"),
             wide=columns > 1 and columns * width > 2 * _ALONE,
         )
+
+
+def by_channel(result: Result) -> Iterator[tuple[int, Picture]]:
+    """Tiles that say of which ``channel`` they are, each by itself."""
+    for each in result.hints["panels"]:
+        for tile in each["tiles"]:
+            if "channel" in tile:
+                drawn = _drawn(result, tile, each.get("side"), 1)
+                caption, alt = (
+                    f"what {tile['label']} answers to most",
+                    f"What {tile['label']} answers to most.",
+                )
+                yield tile["channel"], Picture(f"{tile['channel']}", drawn, caption, alt)
 
 
 def _drawn(result: Result, tile: Mapping[str, Any], side: int | None, count: int) -> Image.Image:

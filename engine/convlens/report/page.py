@@ -61,7 +61,18 @@ def _of_all(entry: Entry) -> bool:
 
 
 def page(record: Mapping[str, Any], entries: Sequence[Entry], images: Images) -> str:
-    """The whole page as HTML, with pictures embedded and no reference to anything outside."""
+    """The whole page as HTML, with pictures embedded and no reference to anything outside its folder."""
+    environment = templates()
+    papers = dict.fromkeys(entry.method.paper.cite for entry in entries)
+    views = [photo(view) for view in images.views] if images.views is not None else []
+    html: str = environment.get_template("page.html").render(
+        record=plain(record), sections=sections(entries), names=images.names, views=views, papers=papers
+    )
+    return html
+
+
+def templates() -> Environment:
+    """Where the pages' templates come from, with everything that they use."""
     environment = Environment(
         loader=PackageLoader("convlens.report"),
         autoescape=select_autoescape(default=True),
@@ -81,12 +92,7 @@ def page(record: Mapping[str, Any], entries: Sequence[Entry], images: Images) ->
     environment.globals.update(
         template_for=lambda kind: _template(environment, kind), zip=zip, legend=_legend
     )
-    papers = dict.fromkeys(entry.method.paper.cite for entry in entries)
-    views = [photo(view) for view in images.views] if images.views is not None else []
-    html: str = environment.get_template("page.html").render(
-        record=plain(record), sections=sections(entries), names=images.names, views=views, papers=papers
-    )
-    return html
+    return environment
 
 
 def sections(entries: Sequence[Entry]) -> list[Section]:

@@ -58,7 +58,7 @@ def reference(samples: NDArray[np.float64]) -> Reference:
     """The background's channels from samples x channels, at least two samples."""
     count = len(samples)
     own, variance = count - 1.0, samples.var(axis=0, ddof=1)
-    prior, usual = _prior(variance, own)
+    prior, usual = prior_of(variance, own)
     if prior == inf:
         pooled = np.full_like(variance, usual)
         return Reference(samples.mean(axis=0), np.sqrt(pooled), count, inf)
@@ -66,8 +66,13 @@ def reference(samples: NDArray[np.float64]) -> Reference:
     return Reference(samples.mean(axis=0), np.sqrt(pooled), count, prior + own)
 
 
-def _prior(variance: NDArray[np.float64], own: float) -> tuple[float, float]:
-    """Degrees of freedom and variance of the prior (Smyth 2004, section 6.2), from all channels."""
+def prior_of(variance: NDArray[np.float64], own: float) -> tuple[float, float]:
+    """Degrees of freedom and variance of the prior (Smyth 2004, section 6.2).
+
+    Args:
+        variance: of all channels.
+        own: degrees of freedom behind each.
+    """
     if len(variance) < 2 or not variance.any():
         return 0.0, float(variance.mean())
     varies = variance[variance > 0]  # silent channels say nothing of how others vary
