@@ -11,7 +11,8 @@
                 is N x rows x points, and this is the row; thin bars are grey
 ``baseline``    a height, or a list of ``{"y", "label"}``: dashed horizontal lines; a height is a number, or
                 an array of one an image
-``y_range``     lowest and highest; ``x_range`` likewise; ``x_ticks`` are the numbers that are written
+``y_range``     lowest and highest; ``x_range`` likewise; ``x_ticks`` are the numbers that are written, or of
+                lines the places of ``categories``
 ``kind``        ``lines``; ``bars``: a group of bars a point, named by ``categories``; ``stem``: one
                 vertical line a point for ``array``
 ``marks``       of stems: those that stand out, called ``marks_label``: indices (one list, or one an image),
@@ -266,14 +267,14 @@ def _course(panel: Panel, line: Line) -> str:
         return f"{name}has no finite number"
     x, y = line.x[where], line.y[where]
     low, high = int(y.argmin()), int(y.argmax())
+    named = dict(zip(panel.x_ticks, panel.categories, strict=False))
+    places = [named.get(float(place), number(float(place))) for place in x]
     extremes = [
-        f"{word} {number(float(y[at]))} at {number(float(x[at]))}"
+        f"{word} {number(float(y[at]))} at {places[at]}"
         for word, at in (("lowest", low), ("highest", high))
         if y[at] not in (y[0], y[-1])
     ]
     if panel.kind == "stem":
-        return (
-            f"{name}of {len(y)} values, {number(float(y[high]))} is the largest, at {number(float(x[high]))}"
-        )
-    ends = f"{number(float(y[0]))} at {number(float(x[0]))}, {number(float(y[-1]))} at {number(float(x[-1]))}"
+        return f"{name}of {len(y)} values, {number(float(y[high]))} is the largest, at {places[high]}"
+    ends = f"{number(float(y[0]))} at {places[0]}, {number(float(y[-1]))} at {places[-1]}"
     return f"{name}{', '.join([ends, *extremes])}"

@@ -60,7 +60,7 @@ class Panel:
         marks_label: what the marked ones are called.
         background: what stems are compared with, and its name.
         baselines: heights of horizontal lines, each with its label.
-        categories: names under the bars.
+        categories: names under the bars; of lines, what stands at ``x_ticks`` instead of numbers, one each.
     """
 
     kind: str
@@ -189,7 +189,7 @@ def _panel(
     {"bars": _bars, "stem": _stems}.get(panel.kind, _lines)(axes, panel, size[0])
     for height, _ in panel.baselines:
         axes.axhline(height, color=QUIET, lw=1.2, ls=DASHES[1], zorder=1.5)
-    _ranges(axes, panel)
+    _ranges(axes, panel, size[0])
 
 
 def _under(panel: Panel, width: float) -> float:
@@ -280,7 +280,7 @@ def _stems(axes: Axes, panel: Panel, width: float) -> None:
     axes.set_xlim(line.x.min() - pad - 0.5, line.x.max() + pad + 0.5)
 
 
-def _ranges(axes: Axes, panel: Panel) -> None:
+def _ranges(axes: Axes, panel: Panel, width: float) -> None:
     """Heights from zero where nothing is below it, a little room at the ends, few ticks."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -300,8 +300,18 @@ def _ranges(axes: Axes, panel: Panel) -> None:
         axes.margins(x=0.02)
     if panel.x_ticks:
         axes.set_xticks(list(panel.x_ticks))
+        if panel.categories:
+            axes.set_xticklabels(_spaced(panel.categories, width), parse_math=False)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+
+
+def _spaced(names: Sequence[str], width: float) -> list[str]:
+    """The names that there is room for side by side, and nothing for those between them."""
+    longest = max(min(len(name), _NAME) for name in names)
+    step = -(-len(names) * (longest * _SMALL * _LETTER + 8) // (width - 70))
+    kept = {len(names) - 1 - place for place in range(0, len(names), max(1, int(step)))}
+    return [_cut(name, _NAME) if place in kept else "" for place, name in enumerate(names)]
 
 
 def _extent(panel: Panel) -> tuple[float, float]:
