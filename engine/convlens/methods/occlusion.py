@@ -131,7 +131,6 @@ class Occlusion(Method[OcclusionParameters]):
                 "positions": count,
                 "forwards_an_image": 1 + count,
                 "fill": filler,
-                "computed": ways,
                 "layer": features.layer.alias if features is not None else None,
                 **({"left_out": left_out} if left_out else {}),
             },
@@ -140,7 +139,14 @@ class Occlusion(Method[OcclusionParameters]):
                 "heat": {"array": "drop", "reduction": None},
                 "layout": "NCHW",
                 **shown(job),
-                "each": _each(job, features, arrays, rows, f"patch {sizes_text(patch)}", sizes_text(stride)),
+                "each": [
+                    {**own, "computed": way}
+                    for own, way in zip(
+                        _each(job, features, arrays, rows, f"patch {sizes_text(patch)}", sizes_text(stride)),
+                        ways,
+                        strict=True,
+                    )
+                ],
             },
         )
 
