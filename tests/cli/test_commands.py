@@ -22,13 +22,16 @@ from convlens.cli.app import cli, run
 from convlens.errors import FAILED, FINDING, FINE, MODEL, USAGE
 from convlens.model import Model
 from convlens.pictures import KINDS
+from convlens.recording.plan import plan_of
+from convlens.recording.run import record as recorded
+from convlens.recording.source import open_source
 from convlens.results import Result
 from convlens.trust.certificate import Certificate, Check
 
 METHODS = registry.methods()
 DRAWN = [name for name, method in METHODS.items() if KINDS[method.kind] is not None]
 WARNED = {"style", "texture"}  # say that a model of one size sees their pictures resampled
-ATTACHED = {"faststyle": 2}  # files that come beside arrays, record and pictures
+ATTACHED = {"embed": 1, "faststyle": 2}  # files that come beside arrays, record and pictures
 
 
 @dataclass
@@ -112,7 +115,21 @@ def imported(code: str) -> set[str]:
 
 
 def typed(name: str, model: Path, photos: Sequence[Path]) -> list[str | Path]:
-    return [name, model, *(photos if METHODS[name].images else ()), *told(name)]
+    return [name, subject(name, model), *(photos if METHODS[name].images else ()), *told(name)]
+
+
+def subject(name: str, model: Path) -> Path:
+    """What a command is about: the model, or a recording of labelled photos that lies beside it."""
+    if name not in METHODS or METHODS[name].recording != "must":
+        return model
+    folder = model.parent / "recording"
+    if not folder.exists():
+        for label in ("one", "other"):
+            tiny.photos(model.parent / "labelled" / label, 3)
+        opened = convlens.load(model, threads=1)
+        source = open_source([str(model.parent / "labelled")], opened.source, opened.card)
+        recorded(opened, source, folder, plan_of(opened))
+    return folder
 
 
 def told(name: str) -> list[str]:
@@ -166,7 +183,8 @@ def test_every_command_has_help(words: tuple[str, ...], flag: str, shell: Shell)
     assert "``" not in said.out
     method = METHODS.get(words[0])
     for name, field in method.Parameters.model_fields.items() if method else ():
-        assert f"--{name.replace('_', '-')}" in said.out
+        asked = method is not None and name == method.asks
+        assert (f"[{name.upper()}]..." if asked else f"--{name.replace('_', '-')}") in said.out
         assert " ".join((field.description or "").split()) in " ".join(said.out.split())
 
 
@@ -400,6 +418,8 @@ def test_settings_equal_a_card(shell: Shell, root: Path, photos: list[Path]) -> 
         *("--resize", "pad", "--interpolation", "nearest", "--labels", str(names)),
     ]
     for name, method in METHODS.items():
+        if method.recording == "must":  # whose card is the recording's
+            continue
         images = [*(photos[:2] if method.images else []), *told(name)]
         assert shell(name, with_card, *images, "-o", f"card-{name}").code == FINE
         assert shell(name, without, *images, *settings, "-o", f"words-{name}").code == FINE
@@ -510,17 +530,17 @@ def test_a_wrong_word_costs_nothing(
 def test_a_picture_that_cannot_be_read_among_others(
     name: str, shell: Shell, model: Path, photos: list[Path], tmp_path: Path
 ) -> None:
-    bad = tiny.no_picture(tmp_path / "bad.png")
-    said = shell(name, model, photos[0], bad, photos[1], *told(name), "-o", "out")
+    bad, about = tiny.no_picture(tmp_path / "bad.png"), subject(name, model)
+    said = shell(name, about, photos[0], bad, photos[1], *told(name), "-o", "out")
     assert said.code == FAILED
     assert unwarned(name, said) == f"convlens: skipped: {bad}: not a picture that can be decoded\n"
-    alone = shell(name, model, photos[0], photos[1], *told(name), "-o", "alone")
+    alone = shell(name, about, photos[0], photos[1], *told(name), "-o", "alone")
     assert alone.code == FINE
     assert content(Path("out")).keys() == content(Path("alone")).keys()
     with np.load(f"out/{name}.npz") as found, np.load(f"alone/{name}.npz") as wanted:
         for key in wanted.files:
             np.testing.assert_array_equal(found[key], wanted[key])
-    record = shell(name, model, bad, *few(name, photos), *told(name), "--json")
+    record = shell(name, about, bad, *few(name, photos), *told(name), "--json")
     assert record.code == FAILED
     assert record.json["images"] == [photo.name for photo in few(name, photos)]
     assert [Path(entry["image"]).name for entry in record.json["skipped"]] == ["bad.png"]
@@ -529,7 +549,7 @@ def test_a_picture_that_cannot_be_read_among_others(
 @pytest.mark.parametrize("name", [*(name for name, method in METHODS.items() if method.images), "audit"])
 def test_no_picture_that_can_be_read(name: str, shell: Shell, model: Path, tmp_path: Path) -> None:
     bad = [tiny.no_picture(tmp_path / f"bad{number}.png") for number in range(2)]
-    said = shell(name, model, *bad, "-o", "out")
+    said = shell(name, subject(name, model), *bad, "-o", "out")
     assert (said.code, said.out) == (FAILED, "")
     assert (
         "none of the 2 inputs could be used and nothing was written; the first: " in said.err.splitlines()[-1]
@@ -572,7 +592,10 @@ def test_a_model_of_tokens(shell: Shell, photos: list[Path], tmp_path: Path) -> 
     assert list(Path().iterdir()) == []
 
 
-@pytest.mark.parametrize("name", [*(name for name, method in METHODS.items() if method.images), "audit"])
+@pytest.mark.parametrize(
+    "name",
+    [*(name for name, method in METHODS.items() if method.images and method.recording != "must"), "audit"],
+)
 def test_without_a_card_it_says_what_to_add(name: str, shell: Shell, root: Path, photos: list[Path]) -> None:
     path = tiny.tiny(root / "bare", None)
     said = shell.refused(USAGE, name, path, photos[0], "-o", "out")

@@ -17,7 +17,7 @@ class Opened(Recording):
     """A recording of three layers, one with a colon in its name."""
 
     layers: Any = tuple(
-        Followed(name, alias, "Relu", channels, 1, (2, 3))
+        Followed(name, alias, "Relu", channels, 1, (2, 3), 2)
         for name, alias, channels in (("v1", "relu1", 8), ("net/relu:0", "relu:0", 4), ("v3", "relu", 6))
     )
 

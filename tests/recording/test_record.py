@@ -354,3 +354,34 @@ def test_a_recording_of_another_model_is_refused(model: Model, photos: Path, tmp
     again = convlens.load(model.path, threads=1, mean=[0.5], std=[1.0], range=[0.0, 1.0])
     with pytest.raises(UsageError, match="another card"):
         Recording.open(tmp_path / "rec").of(again)
+
+
+def test_positions_count_every_axis_of_a_layer(tmp_path: Path) -> None:
+    """Of N x channels x length x 1, where the last axis is none of space, positions still say where."""
+    weight = np.ones((1, 1, 3, 1), np.float32)
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "last"], ["long"]),
+        helper.make_node("Conv", ["long", "w"], ["wide"], pads=[1, 0, 1, 0]),
+        helper.make_node("Relu", ["wide"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "long",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, 9])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1, 9, 1])],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.array([3]), "last")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = convlens.load(nets.saved(proto, tmp_path), threads=1)
+    inputs = np.zeros((3, 1, 9), np.float32)
+    for row, place in enumerate((2, 7, 5)):
+        inputs[row, 0, place - 1 : place + 2] = 1 + row
+    np.save(tmp_path / "inputs.npy", inputs)
+    source = open_source([str(tmp_path / "inputs.npy")], model.source, model.card)
+    record(model, source, tmp_path / "rec", plan_of(model, ["y"], k=3))
+    table = pq.read_table(tmp_path / "rec" / "strongest.parquet").to_pylist()
+    assert [(row["image"], row["value"], row["position"]) for row in table] == [
+        (2, 9.0, [5, 0]),
+        (1, 6.0, [7, 0]),
+        (0, 3.0, [2, 0]),
+    ]

@@ -7,7 +7,7 @@ before the list of what the part holds, so that an audit which was interrupted g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from convlens import registry
 from convlens.audit.folder import noted
 from convlens.errors import ConvLensError
 from convlens.pictures import by_channel
-from convlens.pictures.picture import slug
+from convlens.pictures.picture import distinct
 from convlens.registry import Close, Method, Step
 from convlens.results import write
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 FOLDER = "microscope"
 _PART = 128  # channels
-_LONGEST = 80  # letters of a file's name
 _LARGEST = 640  # pixels of a picture's longer side
 _QUALITY = 85
 
@@ -70,7 +69,7 @@ class Microscope:
             "allow_uncertified": allow_uncertified,
         }
         self._source = "this audit" if own else Path(recording.manifest["source"]["text"]).name
-        self._names = _file_names([layer.alias for layer in recording.layers])
+        self._names = distinct([layer.alias for layer in recording.layers])
         self._effort = effort
         self._closer = [self._first(number) for number in range(len(recording.layers))]
         self._parts = list(self._planned())
@@ -204,17 +203,3 @@ def summary(told: Mapping[str, Any]) -> dict[str, Any]:
     marked = [sum(bool(unit["marks"]) for unit in layer["units"]) for layer in told["layers"]]
     each = [{**layer, "marked": count} for layer, count in zip(layers, marked, strict=True)]
     return {**told, "layers": each}
-
-
-def _file_names(aliases: Sequence[str]) -> list[str]:
-    """What the files of each layer are called, none the same as another, also where capitals do not count."""
-    found: list[str] = []
-    taken: set[str] = set()
-    for alias in aliases:
-        name = first = slug(alias)[:_LONGEST]
-        count = 2
-        while name.lower() in taken:
-            name, count = f"{first}-{count}", count + 1
-        taken.add(name.lower())
-        found.append(name)
-    return found

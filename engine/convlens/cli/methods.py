@@ -77,7 +77,9 @@ def command_for(method: Method[Any]) -> click.Command:
         command = click.argument(method.asks, nargs=-1)(command)
     command = recording_options(command) if method.recording == "must" else model_options(command)
     paper = method.paper
-    text = f"{_sentence(method)}\n\nSource: {paper.cite}" + (f", {paper.where}" if paper.where else "")
+    text = f"{_sentence(method)}\n\n{_asked(method)}Source: {paper.cite}" + (
+        f", {paper.where}" if paper.where else ""
+    )
     return arranged(click.command(method.name, help=text + ".", short_help=method.summary)(command))
 
 
@@ -91,6 +93,13 @@ def _watch_options(command: Any) -> Any:
     )
     resume = click.option("--resume", is_flag=True, help="go on with a search that was stopped")
     return frames(resume(command))
+
+
+def _asked(method: Method[Any]) -> str:
+    """What the words mean that stand on the command line without a name."""
+    if not method.asks:
+        return ""
+    return f"{method.asks.upper()}: {method.Parameters.model_fields[method.asks].description}.\n\n"
 
 
 def _sentence(method: Method[Any]) -> str:

@@ -114,14 +114,16 @@ def slug(text: str) -> str:
 
 
 def stems(names: Sequence[str]) -> list[str]:
-    """What files made of each of ``names`` begin with: no folder, no ending, none the same as another.
+    """What files made of each of ``names`` begin with: no folder, no ending, none the same as another."""
+    return distinct([PurePath(name).stem for name in names])
 
-    They differ also where capitals do not count, and leave room for more in a file name.
-    """
+
+def distinct(texts: Sequence[str]) -> list[str]:
+    """Texts as parts of file names that differ, also where capitals do not count, and leave room for more."""
     found: list[str] = []
     taken: set[str] = set()
-    for name in names:
-        stem = first = slug(PurePath(name).stem)[:_STEM]
+    for text in texts:
+        stem = first = slug(text)[:_STEM]
         count = 2
         while stem.lower() in taken:
             stem, count = f"{first}-{count}", count + 1

@@ -25,7 +25,10 @@ LIES = "lies"
 
 @dataclass(frozen=True)
 class Followed:
-    """A layer that is recorded: its ONNX name, alias, channels and axes."""
+    """A layer that is recorded: its ONNX name, alias, channels and axes.
+
+    ``places`` is how many axes there are beside those of images and channels, spatial or not.
+    """
 
     name: str
     alias: str
@@ -33,6 +36,7 @@ class Followed:
     channels: int
     channel_axis: int
     spatial_axes: tuple[int, ...]
+    places: int
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,8 @@ def _followed(layer: Layer) -> Followed:
         raise LayerError(f"layer {layer.alias!r} has no channel axis of known length; choose another")
     if not _followable(layer):
         raise LayerError(f"layer {layer.alias!r} does not count images along its first axis; choose another")
-    return Followed(layer.name, layer.alias, layer.op, layer.channels, layer.channel_axis, layer.spatial_axes)
+    axes = layer.channel_axis, layer.spatial_axes, len(layer.shape or ()) - 2
+    return Followed(layer.name, layer.alias, layer.op, layer.channels, *axes)
 
 
 def job_of(model: Model, plan: Plan, source: Any) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def write_strongest(
     for layer, found in zip(layers, strongest, strict=True):
         channel, rank = np.nonzero(found.image >= 0)
         image, place = found.image[channel, rank], found.place[channel, rank]
-        axes = unpacked(place, len(layer.spatial_axes))
+        axes = unpacked(place, layer.places)
         columns["layer"] += [layer.alias] * len(channel)
         columns["channel"] += channel.tolist()
         columns["rank"] += rank.tolist()

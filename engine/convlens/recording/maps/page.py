@@ -75,7 +75,7 @@ class Points:
 def page(points: Points) -> bytes:
     """The whole page as UTF-8."""
     environment = Environment(
-        loader=PackageLoader("convlens.recording"),
+        loader=PackageLoader("convlens.recording.maps"),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
