@@ -404,8 +404,15 @@ def test_the_unfinished_audit_of_another_job_is_refused(
     with pytest.raises(OutputError, match="unfinished audit of another job"):
         audit(model, given, folder, **options)  # type: ignore[arg-type]
     assert content(folder) == before
-    outcome = audit(model, given, folder, overwrite=True, **options)  # type: ignore[arg-type]
-    fresh = audit(model, given, tmp_path / "fresh", **options)  # type: ignore[arg-type]
+
+
+def test_another_job_over_an_unfinished_audit_is_as_in_a_new_folder(
+    load: Callable[[], Model], photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    stopped(load(), photos[:2], folder, monkeypatch)
+    outcome = audit(load(), photos[:3], folder, overwrite=True, seed=1)
+    fresh = audit(load(), photos[:3], tmp_path / "fresh", seed=1)
     assert outcome.record == fresh.record
     assert content(folder).keys() == content(tmp_path / "fresh").keys()
 
