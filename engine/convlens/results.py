@@ -222,6 +222,19 @@ def merge(parts: Sequence[Result]) -> Result:
     )
 
 
+def as_read(value: Any) -> Any:
+    """Data as JSON gives it back, to be held against what a file says."""
+    return json.loads(json.dumps(plain(value)))
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds, None where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def write(path: Path, fill: Callable[[Any], Any]) -> None:
     """Write a file through a temporary one beside it, so that it is there whole or not at all."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convlens.errors import OutputError
-from convlens.results import plain, write
+from convlens.results import as_read, read_json, write
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,9 +65,9 @@ class Watch:
         if self.folder is None:
             return
         states = self.folder / STATES
-        told = json.loads(json.dumps(plain(job)))
+        told = as_read(job)
         if self.resume and states.is_dir():
-            held = _read(states / "job.json")
+            held = read_json(states / "job.json")
             if held != told:
                 differs = [key for key in told if held is None or held.get(key) != told[key]]
                 raise OutputError(
@@ -170,10 +170,3 @@ def _frame(done: int, total: int, frames: int) -> int | None:
     frames = min(frames, total)
     number = done * frames // total
     return number if number != (done - 1) * frames // total else None
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

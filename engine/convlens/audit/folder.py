@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from convlens import cache
 from convlens.errors import ConvLensError, OutputError
 from convlens.graph import bind
-from convlens.results import Result, plain, write
+from convlens.results import Result, plain, read_json, write
 
 if TYPE_CHECKING:
     from convlens.audit.entry import Entry
@@ -36,12 +36,12 @@ def part(folder: Path, stem: str, make: Callable[[], Result]) -> Result:
 def noted(folder: Path, stem: str, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
     """Finished plain data from disk, else made and put there."""
     path = folder / f"{stem}.json"
-    try:
-        found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    found: Mapping[str, Any] | None = read_json(path)
+    if found is None:
         text = json.dumps(plain(make()), indent=1, ensure_ascii=False)
         write(path, lambda file: file.write(text.encode()))
         found = json.loads(text)
+    assert found is not None
     return found
 
 
@@ -84,11 +84,7 @@ def unfinished(output: Path, key: str, overwrite: bool) -> bool:
     held = {path.name for path in output.iterdir()} if output.is_dir() else set()
     state = output / _STATE
     if held and not overwrite:
-        try:
-            same = json.loads(state.read_text(encoding="utf-8"))["key"] == key
-        except (OSError, ValueError, KeyError, TypeError):
-            same = False
-        if same:
+        if read_json(state) == {"key": key}:
             return True
         what = "holds the unfinished audit of another job" if _STATE in held else "is not empty"
         raise OutputError(f"{output}: {what} and was left as it is; choose another folder, or --overwrite")

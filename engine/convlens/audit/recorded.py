@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convlens.errors import LayerError
-from convlens.recording.plan import LIES, job_of, plan_of
+from convlens.recording.first import recorded
+from convlens.recording.plan import plan_of
 from convlens.recording.reading import Recording
-from convlens.recording.run import record
 from convlens.recording.source import Item, open_source
-from convlens.recording.store import MANIFEST, read_json
-from convlens.results import plain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,8 +82,5 @@ def own_recording(
     source: Source = Given(images, paths)
     if images.views is not None:
         source = open_source([str(path) for path in paths], model.source, model.card)
-    wanted, held = plain(job_of(model, plan, source)), read_json(folder / MANIFEST)
-    if held is None or any(held.get(key) != value for key, value in wanted.items() if key != LIES):
-        record(model, source, folder, plan, overwrite=True)
-    found = Recording.open(folder).of(model)
-    return Recording(folder, found.manifest, found.given, source)
+    found, _ = recorded(model, source, folder, plan)
+    return Recording(folder, found.manifest, (), source)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from convlens.errors import ImageError, OutputError
-from convlens.recording.plan import LIES, job_of
+from convlens.recording.plan import differing, job_of
 from convlens.recording.reading import Recording
 from convlens.recording.run import record
-from convlens.recording.store import MANIFEST, SHARDS, Shards, read_json
+from convlens.recording.store import MANIFEST, SHARDS, Shards
+from convlens.results import read_json
 
 if TYPE_CHECKING:
     from convlens.model import Model
@@ -51,7 +52,7 @@ def recorded(
     _card(model, source)
     shards = Shards(folder, job_of(model, plan, source))
     held = read_json(folder / MANIFEST)
-    if held is not None and all(held.get(key) == shards.job[key] for key in shards.job if key != LIES):
+    if held is not None and not differing(held, shards.job):
         return Recording.open(folder, source.given), False
     try:
         goes_on = shards.unfinished(resume=True, overwrite=False)

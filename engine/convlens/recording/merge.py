@@ -23,12 +23,12 @@ from convlens.recording import swap, tables
 from convlens.recording.byclass import Group, Groups, Moments
 from convlens.recording.joined import columns_joined, fingerprint_joined, text_joined
 from convlens.recording.part import VALUE
-from convlens.recording.plan import LIES, Plan, job_of
+from convlens.recording.plan import LIES, Plan, differing, job_of
 from convlens.recording.reading import Recording
 from convlens.recording.run import record
 from convlens.recording.source import columns_of
-from convlens.recording.store import MANIFEST, Shards, put, put_by, read_json
-from convlens.results import plain
+from convlens.recording.store import MANIFEST, Shards, put, put_by
+from convlens.results import read_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -121,8 +121,7 @@ def append(
     plan = replace(_plan(held), **dict(pieces or {}))
     below = folder / swap.APPENDED
     recorded = read_json(below / MANIFEST)
-    job = json.loads(json.dumps(plain(job_of(model, plan, source))))
-    if overwrite or recorded is None or any(recorded[key] != job[key] for key in job if key != LIES):
+    if overwrite or recorded is None or differing(recorded, job_of(model, plan, source)):
         record(model, source, below, plan, run=run, resume=resume, overwrite=overwrite, progress=progress)
     elif not resume:
         raise OutputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from convlens.errors import LayerError
 from convlens.graph import bind
 from convlens.recording.joined import lies
 from convlens.recording.source import columns_of
+from convlens.results import as_read
 
 if TYPE_CHECKING:
     from convlens.graph.layers import Layer
@@ -140,9 +141,9 @@ def _followed(layer: Layer) -> Followed:
 
 
 def job_of(model: Model, plan: Plan, source: Any) -> dict[str, Any]:
-    """What makes two recordings the same job, as plain data; :data:`LIES` may differ."""
+    """What makes two recordings the same job, as a manifest holds it; see :func:`differing`."""
     columns = columns_of(source)
-    return {
+    told = {
         "format": FORMAT,
         "model": {"name": model.name, "sha256": model.sha256},
         "card": model.card.model_dump(mode="json"),
@@ -157,3 +158,10 @@ def job_of(model: Model, plan: Plan, source: Any) -> dict[str, Any]:
         "versions": cache.versions(),
         LIES: {"model": str(model.path.resolve()), **lies(source)},
     }
+    found: dict[str, Any] = as_read(told)
+    return found
+
+
+def differing(held: Mapping[str, Any], job: Mapping[str, Any]) -> list[str]:
+    """In what a manifest and a job are not of the same recording; :data:`LIES` may differ."""
+    return [key for key in job if key != LIES and held.get(key) != job[key]]

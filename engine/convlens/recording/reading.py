@@ -20,7 +20,7 @@ from convlens.model import Model, load
 from convlens.recording.joined import reopened
 from convlens.recording.part import VALUE
 from convlens.recording.plan import FORMAT, LIES, Followed
-from convlens.recording.store import MANIFEST, SHARDS, read_json
+from convlens.recording.store import MANIFEST, SHARDS
 from convlens.recording.swap import settle
 from convlens.recording.tables import (
     CHANNELS,
@@ -31,6 +31,7 @@ from convlens.recording.tables import (
     read_classes,
     read_strongest,
 )
+from convlens.results import read_json
 
 if TYPE_CHECKING:
     from convlens.recording.byclass import ByClass

@@ -16,6 +16,7 @@ from PIL import Image
 
 from convlens.errors import ImageError
 from convlens.recording.byclass import Group
+from convlens.recording.features import vectors_of
 from convlens.recording.gathered import Gathered, Together
 from convlens.recording.part import VALUE, Part
 from convlens.recording.seen import seen
@@ -170,8 +171,7 @@ class Recorder:
         values = self._values(array, plan.names() + ([classes.name] if classes is not None else []))
         features: Sequence[Any] = [None] * len(group)
         if plan.feature is not None:
-            value = np.moveaxis(values[plan.feature.name], plan.feature.channel_axis, 1)
-            features = value.reshape(*value.shape[:2], -1).mean(axis=2, dtype=np.float64).astype(np.float32)
+            features = [*vectors_of(values[plan.feature.name], plan.feature.channel_axis)]
         told = [_Told(feature=feature) for feature in features]
         if classes is not None:
             found = classes.probabilities(values[classes.name])

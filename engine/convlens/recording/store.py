@@ -15,8 +15,8 @@ from typing import Any
 
 from convlens.errors import OutputError
 from convlens.recording.part import Part
-from convlens.recording.plan import LIES
-from convlens.results import plain
+from convlens.recording.plan import differing
+from convlens.results import read_json
 
 MANIFEST = "manifest.json"
 SHARDS = "shards"
@@ -29,7 +29,7 @@ class Shards:
     def __init__(self, folder: Path, job: Mapping[str, Any]) -> None:
         """``job`` is what makes two recordings the same."""
         self.folder = folder
-        self.job = json.loads(json.dumps(plain(job)))
+        self.job = dict(job)
 
     def unfinished(self, resume: bool, overwrite: bool) -> bool:
         """Whether the folder holds this very job half done and it is to go on. Changes nothing.
@@ -46,7 +46,7 @@ class Shards:
             raise OutputError(
                 f"{self.folder}: is not empty and was left as it is; choose another, or --overwrite"
             )
-        differs = [key for key in self.job if key != LIES and held.get(key) != self.job[key]]
+        differs = differing(held, self.job)
         if differs:
             raise OutputError(
                 f"{self.folder}: holds another recording unfinished ({', '.join(differs)} differ); "
@@ -142,11 +142,3 @@ def put_by(path: Path, fill: Callable[[Path], None]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds, None where it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

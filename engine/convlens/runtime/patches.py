@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,40 +26,6 @@ def positions(
 def each(number: int | Sequence[int], count: int) -> tuple[int, ...]:
     """One number an axis."""
     return (number,) * count if isinstance(number, int) else tuple(number)
-
-
-def masked(
-    source: str,
-    image: NDArray[Any],
-    fill: NDArray[Any],
-    axes: Sequence[int],
-    places: Sequence[tuple[int, ...]],
-    patch: int | Sequence[int],
-) -> Callable[[int], Iterator[dict[str, NDArray[Any]]]]:
-    """Feeds for a runner, batch by batch, as a function of the batch size.
-
-    Args:
-        source: name of the model's input.
-        image: one input, without the batch axis.
-        fill: what the patches show, in the shape of ``image``.
-        axes: spatial axes of the input, counted with the batch axis.
-        places: first position of the patch along each of ``axes``.
-        patch: side of the patch, or one an axis.
-    """
-    sides = each(patch, len(axes))
-
-    def batches(size: int) -> Iterator[dict[str, NDArray[Any]]]:
-        for at in range(0, len(places), size):
-            chunk = places[at : at + size]
-            batch = np.repeat(image[None], len(chunk), axis=0)
-            for row, place in enumerate(chunk):
-                window: list[slice] = [slice(None)] * image.ndim
-                for axis, start, side in zip(axes, place, sides, strict=True):
-                    window[axis - 1] = slice(start, start + side)
-                batch[row][tuple(window)] = fill[tuple(window)]
-            yield {source: batch}
-
-    return batches
 
 
 def spread(

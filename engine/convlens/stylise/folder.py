@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from convlens.errors import OutputError
 from convlens.graph import bind
-from convlens.results import write
+from convlens.results import as_read, read_json, write
 
 if TYPE_CHECKING:
     from convlens.model import Model
@@ -43,7 +43,7 @@ def job_of(model: Model, side: int | None, output_range: tuple[float, float] | N
         "side": side,
         "output_range": output_range,
     }
-    known: dict[str, Any] = json.loads(json.dumps(told))
+    known: dict[str, Any] = as_read(told)
     return known
 
 
@@ -58,12 +58,11 @@ def claim(output: Path, job: dict[str, Any], resume: bool, overwrite: bool) -> N
                 f"{output}: is not empty and was left as it is; --resume goes on with what is missing; else "
                 "choose another, or --overwrite"
             )
-        try:
-            held = json.loads(record.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        held = read_json(record)
+        if held is None:
             raise OutputError(
                 f"{output}: holds no pictures made by stylise; choose another folder, or --overwrite"
-            ) from error
+            )
         differs = [key for key in job if not isinstance(held, dict) or held.get(key) != job[key]]
         if differs:
             raise OutputError(
