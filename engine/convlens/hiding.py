@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator
 
@@ -40,6 +40,11 @@ def _lengths(value: Any) -> Any:
 
 
 def _fill(value: Any) -> Any:
+    if value == "inpaint":
+        raise ValueError(
+            "it fills one patch from what is around it, and here much is hidden at once; expected grey, "
+            "mean, blur or a number"
+        )
     if value is None or value in ("grey", "mean", "blur"):
         return value
     try:
@@ -49,11 +54,32 @@ def _fill(value: Any) -> Any:
     return str(value)
 
 
+def _patch_fill(value: Any) -> Any:
+    if value == "inpaint":
+        return value
+    try:
+        return _fill(value)
+    except ValueError:
+        raise ValueError("expected grey, mean, blur, inpaint or a number") from None
+
+
 Lengths: TypeAlias = Annotated[int | tuple[int, ...] | None, BeforeValidator(_lengths)]
 """A length, or one an axis."""
 
 Fill: TypeAlias = Annotated[str | None, BeforeValidator(_fill)]
 """``grey``, ``mean``, ``blur`` or a number."""
+
+PatchFill: TypeAlias = Annotated[str | None, BeforeValidator(_patch_fill)]
+"""The same, or ``inpaint``, where one patch is hidden at a time."""
+
+Exact: TypeAlias = Literal["auto", "incremental", "dense"]
+"""How inputs are computed of which a part is changed."""
+
+EXACT = (
+    "how each position is computed, exactly in any case: only what the patch can reach (incremental), the "
+    "whole input (dense), or whichever is faster"
+)
+"""What the parameter ``exact`` means."""
 
 
 def steps(

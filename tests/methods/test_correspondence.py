@@ -66,30 +66,63 @@ def test_every_number_is_that_of_the_loops(model: Model) -> None:
 
 def test_random_places_are_boxes_of_the_same_size(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is covered is seen by the model: as many pixels as the part has, elsewhere in each image."""
-    from convlens.methods import correspondence as module
+    from convlens.attribution.masking.covering import Cover
 
     seen: list[Any] = []
-    original = module._covered
+    original = Cover.changes
 
-    def watched(job: Any, windows: Any, fill: Any) -> Any:
-        seen.append(windows)
-        return original(job, windows, fill)
+    def watched(self: Any, index: int, starts: Any, sides: Any) -> Any:
+        seen.append((index, starts, sides))
+        return original(self, index, starts, sides)
 
-    monkeypatch.setattr(module, "_covered", watched)
+    monkeypatch.setattr(Cover, "changes", watched)
     result = model.run("correspondence", images(), parts=TEXT, draws=40, depths=1)
-    assert len(seen) == 2 * 41
+    assert [index for index, _, _ in seen] == [0, 1, 2]
+    assert all(len(starts) == len(sides) == 2 * 41 for _, starts, sides in seen)
     for number, box in enumerate(BOXES.values()):
-        draws = seen[number * 41 + 1 : (number + 1) * 41]
-        starts = set()
-        for windows in draws:
-            for rows, columns in windows:
-                assert rows.stop - rows.start == box[1] - box[0]
-                assert columns.stop - columns.start == box[3] - box[2]
-                assert 0 <= rows.start < rows.stop <= 22
-                assert 0 <= columns.start < columns.stop <= 17
-                starts.add((rows.start, columns.start))
-        assert len(starts) > 60, "the places are not spread"
+        own = slice(number * 41 + 1, (number + 1) * 41)
+        places = set()
+        for _, starts, sides in seen:
+            assert (starts[own.start - 1], sides[own.start - 1]) == (
+                [box[0], box[2]],
+                [box[1] - box[0], box[3] - box[2]],
+            )
+            for (row, column), (high, wide) in zip(starts[own], sides[own], strict=True):
+                assert (high, wide) == (box[1] - box[0], box[3] - box[2])
+                assert 0 <= row <= 22 - high
+                assert 0 <= column <= 17 - wide
+                places.add((row, column))
+        assert len(places) > 60, "the places are not spread"
     np.testing.assert_allclose(result.arrays["random_mean"], result.arrays["random"].mean(axis=(0, 1)))
+
+
+@pytest.mark.parametrize("fill", ["grey", "inpaint"])
+def test_windows_say_what_whole_images_say(fill: str, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of different sizes, some at the border, in windows and whole, all at once and a few at a time."""
+    from convlens.attribution.sets import changed
+
+    parts = f"{TEXT}; corner = 0:5,13:17"
+    given = {"parts": parts, "layers": "conv1,relu2,dense1", "draws": 9, "fill": fill, "batch_size": 4}
+    dense = model.run("correspondence", images(), **given, exact="dense")
+    assert [each["computed"] for each in dense.hints["each"]] == ["dense: asked for"] * 3
+    probed = []
+    original = changed.probe
+
+    def watched(*args: Any) -> Any:
+        probed.append(len(args[4]))
+        return original(*args)
+
+    monkeypatch.setattr(changed, "probe", watched)
+    for held, probes in ((changed._HELD, [30] * 3), (20_000, [10] * 9)):
+        monkeypatch.setattr(changed, "_HELD", held)
+        probed.clear()
+        result = model.run("correspondence", images(), **given, exact="incremental")
+        assert probed == probes
+        for each in result.hints["each"]:
+            assert each["computed"].startswith("incremental: ")
+            assert "parts in windows; 3 positions computed whole too differ by" in each["computed"]
+        for key, array in dense.arrays.items():
+            np.testing.assert_allclose(result.arrays[key], array, rtol=0, atol=1e-5, err_msg=key)
 
 
 def test_the_order_of_the_images_does_not_matter(model: Model) -> None:

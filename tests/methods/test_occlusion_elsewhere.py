@@ -115,7 +115,7 @@ def test_tokens_are_filled_with_the_cards_pad(tmp_path: Path) -> None:
         ("tokens", {"fill": "0.5"}, ["fill is 0.5", "int64 numbers"]),
         ("tokens", {"fill": "mean"}, ["fill is 'mean'", "tokens"]),
         ("waveform", {"fill": "grey"}, ["fill is 'grey'", "signal"]),
-        ("waveform", {"fill": "green"}, ["fill is 'green'", "grey, mean, blur or a number"]),
+        ("waveform", {"fill": "green"}, ["fill is 'green'", "grey, mean, blur, inpaint or a number"]),
         ("waveform", {"patch": "0"}, ["patch is '0'", "expected 1 or more"]),
         ("waveform", {"stride": "a"}, ["stride is 'a'", "whole number"]),
     ],

@@ -148,3 +148,37 @@ def three_maps(
             row.append((activity, target(hidden), ranked.index(max(ranked))))
         found.append(row)
     return found, strongest, totals[strongest]
+
+
+def harmonic(image: Array, place: tuple[int, ...], sides: tuple[int, ...]) -> Array:
+    """A box filled by the discrete Laplace equation, one dense system of linear equations a channel.
+
+    Args:
+        image: channels x space, of any number of axes.
+        place: first position of the box.
+        sides: its lengths.
+
+    Returns:
+        The image with the box filled: each of its positions is the mean of its direct neighbours.
+    """
+    box = [tuple(at) for at in np.ndindex(*sides)]
+    number = {at: row for row, at in enumerate(box)}
+    matrix = np.zeros((len(box), len(box)))
+    known = np.zeros((len(image), len(box)))
+    for row, at in enumerate(box):
+        for axis in range(len(sides)):
+            for step in (-1, 1):
+                near = tuple(i + step * (k == axis) for k, i in enumerate(at))
+                where = tuple(start + i for start, i in zip(place, near, strict=True))
+                if not all(0 <= i < size for i, size in zip(where, image.shape[1:], strict=True)):
+                    continue
+                matrix[row, row] += 1
+                if near in number:
+                    matrix[row, number[near]] -= 1
+                else:
+                    known[:, row] += image[(slice(None), *where)]
+    found = image.copy()
+    for channel in range(len(image)):
+        for at, value in zip(box, np.linalg.solve(matrix, known[channel]), strict=True):
+            found[(channel, *(start + i for start, i in zip(place, at, strict=True)))] = value
+    return found

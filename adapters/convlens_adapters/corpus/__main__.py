@@ -15,6 +15,8 @@ from convlens.coverage import Row, Settings, find_models, summary, survey
 from convlens_adapters.corpus.groups import GROUPS, PACKAGES
 from convlens_adapters.corpus.items import build, say
 from convlens_adapters.corpus.page import page
+from convlens_adapters.corpus.probes import held
+from convlens_adapters.corpus.probes_page import page as probes_page
 
 ADAPTERS = Path(__file__).parents[2]
 ROOT = ADAPTERS.parent
@@ -34,6 +36,12 @@ ROOT = ADAPTERS.parent
 @click.option("--limit", type=click.FloatRange(1), default=300.0, show_default=True, help="seconds a file")
 @click.option("--build-only", is_flag=True, help="write the files, verify nothing")
 @click.option("--verify-only", is_flag=True, help="write no files, verify those that are there")
+@click.option(
+    "--probes",
+    is_flag=True,
+    help="instead of verifying, compute patches in windows and hold them against whole images; a file with a "
+    "line in probes.jsonl is done already",
+)
 def main(
     every: bool,
     only: tuple[str, ...],
@@ -42,6 +50,7 @@ def main(
     limit: float,
     build_only: bool,
     verify_only: bool,
+    probes: bool,
 ) -> None:
     """Build test files from packages that anyone can install, and verify them.
 
@@ -55,6 +64,8 @@ def main(
     if build_only:
         return
     names = [name for name in names if any((folder / name).rglob("*.onnx"))]
+    if probes:
+        sys.exit(_probed(names, output, limit))
     rows: dict[str, list[Row]] = {}
     for name in names:
         say(f"verifying {name}")
@@ -66,6 +77,16 @@ def main(
     (output / "coverage.md").write_text(text, encoding="utf-8")
     say(f"{total['fine']} of {total['runs']} files are fine; {output / 'coverage.md'} has them all")
     sys.exit(1 if total["wrong"] or total["lost"] else 0)
+
+
+def _probed(names: list[str], output: Path, limit: float) -> int:
+    """Hold windows against whole images, and write the table beside the files; 1 where they differ."""
+    folder = output / "files"
+    files = find_models([folder / name for name in names])
+    rows = held(files, folder, output / "probes.jsonl", limit, lambda row: say(f"  {row.words()}"))
+    (output / "probes.md").write_text(probes_page(rows), encoding="utf-8")
+    say(f"{len(rows)} files; {output / 'probes.md'} has them all")
+    return int(any(row.wrong or row.way == "lost" for row in rows))
 
 
 def _tell(row: Row) -> None:

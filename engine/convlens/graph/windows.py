@@ -112,6 +112,20 @@ Rule: TypeAlias = Pointwise | Kernel | Reduce | Permute | Regroup | Join | Scala
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """How an operator that makes an axis longer by a whole factor is computed on a cut of it.
+
+    The ``factor`` outputs that start at ``factor * i`` are those that follow ``trim[0]`` outputs of the
+    node on a cut from ``i - front`` to ``i + back``, and are followed by ``trim[1]`` others.
+    """
+
+    factor: int
+    front: int = 0
+    back: int = 0
+    trim: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Crop:
     """How an operator with a :class:`Kernel` rule is computed on a cut of its input, padding included.
 
@@ -120,12 +134,20 @@ class Crop:
         settings: attributes that the node gets, so that it pads nothing itself.
         uneven: whether outputs near the border are weighed by how much of the input they see.
         moves: whether the node only moves numbers, so that the cut itself is the output.
+        steps: of what moves numbers, which positions of the cut are the output, by axis.
+        repeats: whether the number at the border stands beyond it, not ``padding``.
+        spread: of an operator that makes axes longer, by axis.
+        scales: what a resize gets instead of sizes.
     """
 
     padding: float
     settings: Mapping[str, int | str | tuple[int, ...]] = field(default_factory=dict)
     uneven: bool = False
     moves: bool = False
+    steps: Mapping[int, int] = field(default_factory=dict)
+    repeats: bool = False
+    spread: Mapping[int, Spread] = field(default_factory=dict)
+    scales: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

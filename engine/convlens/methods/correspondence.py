@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convlens.errors import UsageError
-from convlens.hiding import Fill
+from convlens.hiding import EXACT, Exact, PatchFill
 from convlens.registry import Field, Finding, Job, Method, Paper, Parameters, register
 from convlens.results import Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from convlens.attribution.sets.changed import Changed
     from convlens.attribution.sets.regions import Part, Window
     from convlens.graph.layers import Layer
 
 _LITTLE = 0.01  # of the length of the features: a change that says nothing of the part
-_SAME = 1e-5  # of a layer's largest feature: smaller changes are rounding
 
 
 class CorrespondenceParameters(Parameters):
@@ -36,11 +36,13 @@ class CorrespondenceParameters(Parameters):
         4, ge=1, le=64, description="without names: how many layers, evenly from the first to the top"
     )
     draws: int = Field(10, ge=2, le=1000, description="random places that each part is compared with")
-    fill: Fill = Field(
+    fill: PatchFill = Field(
         None,
-        description="what parts are covered with: grey, a number, mean (over space) or blur; by default grey "
-        "for photos, mean for other images and volumes, 0 for signals, boards and vectors",
+        description="what parts are covered with: grey, a number, mean (over space), blur or inpaint (what "
+        "is around a part, carried on smoothly); by default grey for photos, mean for other images and "
+        "volumes, 0 for signals, boards and vectors",
     )
+    exact: Exact = Field("auto", description=EXACT)
 
 
 @register
@@ -71,13 +73,13 @@ class Correspondence(Method[CorrespondenceParameters]):
     together = True
 
     def run(self, job: Job[CorrespondenceParameters]) -> Result:
-        """All images once as they are, then all with each part covered, and with each random place."""
+        """Each image as it is, then with each part covered, and with each random place."""
         import numpy as np
 
         from convlens.attribution.layerwise.depths import chosen_layers
-        from convlens.attribution.reading import whole
+        from convlens.attribution.masking.covering import cover_of
+        from convlens.attribution.sets.changed import Changed
         from convlens.attribution.sets.regions import parts_of
-        from convlens.hiding import default_fill, filling
 
         model, images, given = job.model, job.images, job.parameters
         if len(images) < 2:
@@ -86,42 +88,32 @@ class Correspondence(Method[CorrespondenceParameters]):
             )
         parts = parts_of(given.parts, model, images)
         layers = chosen_layers(model, given.layers, given.depths)
-        names = [layer.name for layer in layers]
-        fill_name = given.fill or default_fill(model)
         sides = [max(s.stop - s.start for s in part) for part in zip(*parts[0].windows, strict=True)]
-        fill = filling(model, images, fill_name, sides)
-        before: list[list[NDArray[Any]]] = [[] for _ in layers]
-        for index in range(len(images)):
-            values = whole(model, images.array[index : index + 1], names)
-            for row, name in enumerate(names):
-                before[row].append(values[name].reshape(-1))
+        changed = Changed(job, cover_of(model, images, given.fill, sides), [layer.name for layer in layers])
         count = len(images)
         pairs = np.zeros((len(parts), len(layers), count * (count - 1) // 2))
         change = np.zeros((count, len(parts), len(layers)))
         random = np.zeros((len(parts), given.draws, len(layers)))
         random_change = np.zeros_like(random)
-        total, done = len(parts) * (1 + given.draws), 0
-        for number, part in enumerate(parts):
-            for draw in range(-1, given.draws):
-                windows = part.windows if draw < 0 else _moved(job, part, draw)
-                signs, lengths = _signs(job, windows, fill, before, names)
-                found = np.stack([_hamming(each) for each in signs])
-                if draw < 0:
-                    pairs[number], change[:, number] = found, lengths
-                else:
-                    random[number, draw] = found.mean(axis=1)
-                    random_change[number, draw] = lengths.mean(axis=0)
-                done += 1
-                job.advance(done / total)
+        order = [(number, draw) for number in range(len(parts)) for draw in range(-1, given.draws)]
+        windows = [
+            parts[number].windows if draw < 0 else _moved(job, parts[number], draw) for number, draw in order
+        ]
+        for (number, draw), (apart, lengths) in zip(order, changed.compared(windows), strict=True):
+            if draw < 0:
+                pairs[number], change[:, number] = apart, lengths
+            else:
+                random[number, draw] = apart.mean(axis=1)
+                random_change[number, draw] = lengths.mean(axis=0)
         changes = {"change": change, "random_change": random_change}
-        return self._result(job, parts, layers, fill_name, pairs, random, changes)
+        return self._result(job, parts, layers, changed, pairs, random, changes)
 
     def _result(
         self,
         job: Job[CorrespondenceParameters],
         parts: Sequence[Part],
         layers: Sequence[Layer],
-        fill: str,
+        changed: Changed,
         pairs: NDArray[Any],
         random: NDArray[Any],
         changes: Mapping[str, NDArray[Any]],
@@ -165,12 +157,13 @@ class Correspondence(Method[CorrespondenceParameters]):
             views=job.images.views,
             rows=rows,
             shared=("distance", "pairs", "random", "random_mean", "random_sd", "random_change"),
-            how={"layers": [layer.name for layer in layers], "fill": fill},
+            how={"layers": [layer.name for layer in layers], "fill": changed.cover.name},
             hints={
                 "title": "correspondence of parts",
                 "over": "images",
                 "covered": names,
                 "layers": aliases,
+                "each": [{"computed": "; ".join(ways)} for ways in changed.ways],
                 "boxes": [
                     [[[s.start, s.stop] for s in part.windows[i]] for part in parts]
                     for i in range(len(job.images))
@@ -236,52 +229,3 @@ def _moved(job: Job[CorrespondenceParameters], part: Part, draw: int) -> tuple[W
             spans.append(slice(start, start + side))
         windows.append(tuple(spans))
     return tuple(windows)
-
-
-def _signs(
-    job: Job[CorrespondenceParameters],
-    windows: Sequence[Window],
-    fill: NDArray[Any],
-    before: Sequence[Sequence[NDArray[Any]]],
-    names: Sequence[str],
-) -> tuple[list[NDArray[Any]], NDArray[Any]]:
-    """Signs of the change, images x features for each layer, and its relative length, images x layers."""
-    import numpy as np
-
-    count = len(job.images)
-    signs = [np.zeros((count, layer[0].size), np.int8) for layer in before]
-    lengths = np.zeros((count, len(before)))
-    index = 0
-    for values in job.model.runner.stream(_covered(job, windows, fill), list(names)):
-        for image in range(len(values[names[0]])):
-            for row, name in enumerate(names):
-                old = before[row][index].astype(np.float64)
-                gap = old - values[name][image].reshape(-1)
-                signs[row][index] = np.sign(gap) * (np.abs(gap) > _SAME * np.abs(old).max(initial=0))
-                length = float(np.sqrt((old * old).sum()))
-                lengths[index, row] = float(np.sqrt((gap * gap).sum())) / length if length else 0.0
-            index += 1
-    return signs, lengths
-
-
-def _covered(
-    job: Job[CorrespondenceParameters], windows: Sequence[Window], fill: NDArray[Any]
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """The images with their windows covered, a batch at a time."""
-    array, source = job.images.array, job.model.source
-    for start in range(0, len(array), job.batch_size):
-        batch = array[start : start + job.batch_size].copy()
-        for row, window in enumerate(windows[start : start + job.batch_size]):
-            at: list[slice] = [slice(None)] * (array.ndim - 1)
-            for axis, span in zip(source.axes, window, strict=True):
-                at[axis - 1] = span
-            batch[row][tuple(at)] = fill[start + row][tuple(at)]
-        yield {source.name: batch}
-
-
-def _hamming(signs: NDArray[Any]) -> NDArray[Any]:
-    """The share of unequal signs of every pair of rows."""
-    import numpy as np
-
-    count = len(signs)
-    return np.array([np.mean(signs[i] != signs[j]) for i in range(count) for j in range(i + 1, count)])

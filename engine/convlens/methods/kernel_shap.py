@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convlens.attribution.convergence import UNTIL
@@ -15,6 +16,7 @@ from convlens.results import Result
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from convlens.attribution.masking.coalitions import Block
     from convlens.attribution.masking.parts import Parts
 
 _FEWEST = 128  # drawn coalitions before an estimate of the error is believed
@@ -120,8 +122,15 @@ def _one(job: Job[KernelShapParameters], index: int, parts: Parts, fill: NDArray
         )
     sums = NormalSums(count, lambda a, b: shapley(a, b, score - empty), plan.drawn_mass)
     done, drawn, again = 0, 0, float(max(_FEWEST, 2 * count))
-    for block in plan.blocks():
-        (y,) = answers(job, index, read, parts, fill, [block.keep])
+    taken: deque[Block] = deque()  # blocks run ahead of their targets
+
+    def kept() -> Iterator[NDArray[Any]]:
+        for block in plan.blocks():
+            taken.append(block)
+            yield block.keep
+
+    for y in answers(job, index, read, parts, fill, kept()):
+        block = taken.popleft()
         sums.add(block.keep, y - empty, block.weights, block.groups)
         done += len(y)
         drawn += len(y) if block.groups is not None else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -143,8 +144,15 @@ def _one(job: Job[LimeParameters], index: int, parts: Parts, fill: NDArray[Any])
     penalty = own.ridge * np.diag([*[1.0] * count, 0.0])
     sums = NormalSums(count + 1, lambda a, b: solved(a + penalty, b))
     done, again, squares = 0, float(max(_FEWEST, 2 * count)), np.zeros(3)
-    for keep in _draws(count, own.samples, job.seed):
-        (y,) = answers(job, index, read, parts, fill, [keep])
+    taken: deque[NDArray[Any]] = deque()  # draws run ahead of their targets
+
+    def drawn() -> Iterator[NDArray[Any]]:
+        for keep in _draws(count, own.samples, job.seed):
+            taken.append(keep)
+            yield keep
+
+    for y in answers(job, index, read, parts, fill, drawn()):
+        keep = taken.popleft()
         away = 1 - np.sqrt(keep.mean(axis=1))
         weights = np.exp(-((away / own.width) ** 2))
         rows = np.concatenate([keep, np.ones((len(keep), 1))], axis=1)

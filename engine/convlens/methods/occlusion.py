@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from convlens.hiding import Fill, Lengths, default_fill, filling, plain_sizes, sizes_text, steps
+from convlens.hiding import EXACT, Exact, Lengths, PatchFill, plain_sizes, sizes_text, steps
 from convlens.registry import Field, Finding, Job, Method, Paper, Parameters, Step, register
 from convlens.results import Result
 from convlens.shown import UNITS, given_arrays, given_units, shown, words_of
@@ -34,22 +33,19 @@ class OcclusionParameters(Parameters):
         description="step from one position to the next, or one an axis; half the patch by default",
         json_schema_extra={"unit": "pixels (samples, tokens, ...)"},
     )
-    fill: Fill = Field(
+    fill: PatchFill = Field(
         None,
         description="what the patch is filled with: grey, a number (of a photo a pixel value, of tokens an "
-        "id), mean (over space) or blur; by default grey for photos, mean for other images and volumes, "
-        "0 for signals, boards and vectors, the card's pad for tokens",
+        "id), mean (over space), blur or inpaint (what is around it, carried on smoothly); by default grey "
+        "for photos, mean for other images and volumes, 0 for signals, boards and vectors, the card's pad "
+        "for tokens",
     )
     layer: str | None = Field(
         None,
         description="the layer whose strongest feature map is followed, by name or alias; by default the "
         "deepest whose units have a place",
     )
-    exact: Literal["auto", "incremental", "dense"] = Field(
-        "auto",
-        description="how each position is computed, exactly in any case: only what the patch can reach "
-        "(incremental), the whole image (dense), or whichever is faster",
-    )
+    exact: Exact = Field("auto", description=EXACT)
 
 
 @register
@@ -83,7 +79,9 @@ class Occlusion(Method[OcclusionParameters]):
         import numpy as np
 
         from convlens.attribution.layerwise.feature_maps import feature_maps
+        from convlens.attribution.masking.covering import cover_of
         from convlens.attribution.masking.places import extremes
+        from convlens.attribution.masking.sliding import maps
         from convlens.attribution.reading import reading
         from convlens.runtime.patches import positions
 
@@ -92,9 +90,9 @@ class Occlusion(Method[OcclusionParameters]):
         extent = [images.array.shape[axis] for axis in source.axes]
         patch, stride = steps(job.parameters.patch, job.parameters.stride, source, extent)
         starts = positions(extent, patch, stride)
-        filler = job.parameters.fill or default_fill(model)
+        cover = cover_of(model, images, job.parameters.fill, patch)
         features = feature_maps(model, job.parameters.layer)
-        arrays, ways = _maps(job, features, filling(model, images, filler, patch), starts, patch)
+        arrays, ways = maps(job, features, cover, starts, patch)
         at = {f"{name}_at": np.array(s) for name, s in zip(source.axis_names, starts, strict=True)}
         unit, what = UNITS.get(source.kind, "pixels"), reading(model, job.target).unit
         units = {
@@ -130,7 +128,7 @@ class Occlusion(Method[OcclusionParameters]):
                 "stride": plain_sizes(stride),
                 "positions": count,
                 "forwards_an_image": 1 + count,
-                "fill": filler,
+                "fill": cover.name,
                 "layer": features.layer.alias if features is not None else None,
                 **({"left_out": left_out} if left_out else {}),
             },
@@ -208,69 +206,6 @@ class Occlusion(Method[OcclusionParameters]):
             text = result.how["left_out"]
             found.append(Finding("note", f"{text[0].upper()}{text[1:]}.", "left out when parts are hidden"))
         return found
-
-
-def _maps(
-    job: Job[OcclusionParameters],
-    features: FeatureMaps | None,
-    fill: NDArray[Any],
-    starts: Sequence[Sequence[int]],
-    patch: Sequence[int],
-) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Every array that the patch's way over the images gives, and how each image was computed."""
-    import numpy as np
-
-    from convlens.attribution.reading import reading, whole
-    from convlens.runtime.incremental.hidden import Changes, Told, probe
-    from convlens.runtime.patches import spread
-
-    assert job.target is not None
-    model, array, axes, classes = job.model, job.images.array, job.model.source.axes, job.model.classes
-    extent, places = [array.shape[axis] for axis in axes], list(product(*starts))
-    found: dict[str, list[Any]] = {}
-    ways: list[str] = []
-
-    def keep(**numbers: Any) -> None:
-        for key, value in numbers.items():
-            found.setdefault(key, []).append(value)
-
-    for index in range(len(array)):
-        own = reading(model, job.target.of(index))
-        names = [*own.names]
-        names += [classes.name] if classes is not None else []
-        names += [features.layer.name] if features is not None else []
-        names = list(dict.fromkeys(names))
-        values = whole(model, array[index : index + 1], names, own.alone)
-        base, channel = own.read(values)[0], 0
-        if features is not None:
-            totals = features.totals(values[features.layer.name])[0]
-            channel = int(totals.argmax())
-            keep(channel=channel, activity_baseline=totals[channel])
-        if classes is not None:
-            keep(label_baseline=int(classes.probabilities(values[classes.name])[0].argmax()))
-        parts: dict[str, list[NDArray[Any]]] = {"map": [], "activity": [], "label": []}
-        order: list[NDArray[Any]] = []
-        changes, told = Changes.filled(fill[index], axes, places, patch), Told()
-        exact = "dense" if own.alone else job.parameters.exact
-        for rows, values in probe(
-            model.runner, model.source.name, axes, array[index], changes, names, job.batch_size, exact, told
-        ):
-            order.append(rows)
-            parts["map"].append(own.read(values))
-            if features is not None:
-                parts["activity"].append(features.total(values[features.layer.name], channel))
-            if classes is not None:
-                parts["label"].append(classes.probabilities(values[classes.name]).argmax(axis=1))
-            job.advance((index + sum(map(len, order)) / len(places)) / len(array))
-        back = np.argsort(np.concatenate(order))
-        hidden = {key: np.concatenate(part)[back] for key, part in parts.items() if part}
-        ways.append(told.words())
-        keep(**{key: numbers.reshape([len(each) for each in starts]) for key, numbers in hidden.items()})
-        keep(baseline=base, drop=spread(base - hidden["map"], places, extent, patch))
-        if features is not None:
-            lost = totals[channel] - hidden["activity"]
-            keep(activity_drop=spread(lost, places, extent, patch))
-    return {key: np.stack(numbers) for key, numbers in found.items()}, ways
 
 
 def _left_out(features: FeatureMaps | None, no_classes: bool) -> str:

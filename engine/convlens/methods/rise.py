@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convlens.attribution.convergence import UNTIL
@@ -126,10 +127,16 @@ def _one(job: Job[RiseParameters], index: int, masks: Masks, fill: NDArray[Any])
     read = reading(model, job.target.of(index))
     base = float(read.read(whole(model, array[index : index + 1], read.names, read.alone))[0])
     sums, done = MaskSums(masks.extent, base), 0
-    for first, part in masks.batches(own.masks, job.batch_size):
-        feed = {model.source.name: seen_through(array[index], fill, part, model.source.axes)}
-        for values in model.runner.stream([feed], list(read.names)):
-            sums.add(first, part, read.read(values))
+    taken: deque[tuple[int, NDArray[Any]]] = deque()  # masks run ahead of their targets
+
+    def seen() -> Iterator[dict[str, NDArray[Any]]]:
+        for first, part in masks.batches(own.masks, job.batch_size):
+            taken.append((first, part))
+            yield {model.source.name: seen_through(array[index], fill, part, model.source.axes)}
+
+    for values in model.runner.stream(seen(), list(read.names)):
+        first, part = taken.popleft()
+        sums.add(first, part, read.read(values))
         done = first + len(part)
         job.advance((index + done / own.masks) / len(array))
         settled = own.until is not None and done % BLOCK == 0 and done >= _FEWEST

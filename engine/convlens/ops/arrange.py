@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convlens.graph.graph import Graph, Node
-from convlens.graph.windows import Crop, Everything, Join, Kernel, Rule, Window
+from convlens.graph.windows import Crop, Everything, Join, Kernel, Rule, Spread, Window
+from convlens.ops.geometry import unpadded
 from convlens.ops.given import computed, fixed, numbers, together
 from convlens.ops.table import Forward, TorchNode, operator
 
@@ -90,7 +91,11 @@ def split(node: TorchNode) -> Forward:
     return forward
 
 
-@operator("DepthToSpace", kind="shape", window=_to_space_window)
+def _to_space_crop(node: Node, _graph: Graph) -> Crop:
+    return Crop(0.0, spread=dict.fromkeys((2, 3), Spread(int(node.attr("blocksize")))))
+
+
+@operator("DepthToSpace", kind="shape", window=_to_space_window, crop=_to_space_crop)
 def depth_to_space(node: TorchNode) -> Forward:
     """Blocks of channels laid out as blocks of pixels."""
     block, mode = int(node.attr("blocksize")), node.attr("mode", "DCR")
@@ -109,7 +114,7 @@ def depth_to_space(node: TorchNode) -> Forward:
     return forward
 
 
-@operator("SpaceToDepth", kind="shape", window=_to_depth_window)
+@operator("SpaceToDepth", kind="shape", window=_to_depth_window, crop=unpadded(0.0))
 def space_to_depth(node: TorchNode) -> Forward:
     """Blocks of pixels laid out as blocks of channels, the block's position or the channel outermost."""
     block, mode = int(node.attr("blocksize")), node.attr("mode", "DCR")

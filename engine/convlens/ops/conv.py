@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from convlens.graph.graph import Graph, Node
-from convlens.graph.windows import Everything, Kernel, Rule, Window
+from convlens.graph.windows import Crop, Everything, Kernel, Rule, Spread, Window
 from convlens.ops.geometry import Geometry, spatial, unpadded, weight_kernel
 from convlens.ops.table import Forward, TorchNode, operator
 
@@ -131,7 +131,40 @@ def _crops(
     return [(t // 2, t - t // 2) if upper else (t - t // 2, t // 2) for t in totals], extra
 
 
-@operator("ConvTranspose", kind="conv", window=_transposed_window, macs=_transposed_macs)
+def _transposed_crop(node: Node, graph: Graph) -> Crop | None:
+    """The node gives its full result on a cut; what hangs on more than the cut is trimmed off behind it."""
+    kernel = weight_kernel(node, graph)
+    if kernel is None or node.attr("output_shape"):
+        return None
+    g = Geometry.of(node, kernel)
+    fronts = g.before
+    if g.same:
+        size = [dim for dim in spatial(graph, node.input(0)) if dim is not None]
+        if len(size) < len(kernel):
+            return None
+        fronts = tuple(front for front, _ in _crops(node, g, size)[0])
+    spread = {}
+    for axis, (k, s, d, front) in enumerate(
+        zip(kernel, g.strides, g.dilations, fronts, strict=True), start=2
+    ):
+        reach = (k - 1) * d
+        before, behind = max(0, (reach - front) // s), max(0, (front - 1) // s + 1)
+        left = (behind - 1) * s + reach + 1 - front
+        more = max(0, -(left // s))  # where a kernel is narrower than the stride, outputs hang on no input
+        spread[axis] = Spread(s, before, behind + more, (s * before + front, left + more * s))
+    n = len(kernel)
+    own: dict[str, int | str | tuple[int, ...]]
+    own = {"auto_pad": "NOTSET", "pads": (0,) * (2 * n), "output_padding": (0,) * n}
+    return Crop(0.0, {name: own[name] for name in own if node.attr(name)}, spread=spread)
+
+
+@operator(
+    "ConvTranspose",
+    kind="conv",
+    window=_transposed_window,
+    macs=_transposed_macs,
+    crop=_transposed_crop,
+)
 def conv_transpose(node: TorchNode) -> Forward:
     """ONNX ConvTranspose: padding crops the output, so an uneven one is cropped by hand."""
     from torch.nn import functional as F

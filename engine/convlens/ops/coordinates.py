@@ -10,10 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.graph.windows import Window
+from convlens.graph.windows import Spread, Window
 
 _LARGEST = 16  # denominators of scales whose window is worked out without the size of the input
 _HALF_WAY = 1e-6  # onnxruntime takes a position this near to half way for half way
+_SAME = 2e-7  # what two float32 may differ by that stand for the same weight
 _F = np.float32
 
 
@@ -129,6 +130,24 @@ class Sampling:
         ]
         return Window(step, min(first for first, _ in spans), max(last for _, last in spans))
 
+    def spread(self, size: int, factor: int) -> Spread | None:
+        """How each group of ``factor`` outputs reads its surroundings; None where groups differ in that.
+
+        At the borders too, once the numbers there stand beyond them as well.
+        """
+        taps = self.taps(size, size * factor, float(factor))
+        group = np.repeat(np.arange(size), factor)[:, None]
+        read = np.where(taps.weights != 0, taps.places - group, 0)
+        front, back = max(0, -int(read.min())), max(0, int(read.max()))
+        around = front + 1 + back
+        cut = self.taps(around, around * factor, float(factor))
+        one = slice(front * factor, (front + 1) * factor)
+        places = np.tile(cut.places[one] - front, (size, 1)) + group
+        found = _matrix(places.clip(0, size - 1), np.tile(cut.weights[one], (size, 1)), size)
+        if not np.allclose(found, _matrix(taps.places, taps.weights, size), rtol=0, atol=_SAME):
+            return None
+        return Spread(factor, front, back, (front * factor, back * factor))
+
     def _reach(self, size: int, out: int, scale: float, step: Fraction) -> tuple[Fraction, Fraction]:
         taps = self.taps(size, out, scale)
         first = np.argmax(taps.weights != 0, axis=1)[:, None]
@@ -139,6 +158,13 @@ class Sampling:
             min(low - i * step for i, (low, _) in rows),
             max(high - i * step for i, (_, high) in rows),
         )
+
+
+def _matrix(places: NDArray[np.int64], weights: NDArray[np.float32], size: int) -> NDArray[np.float64]:
+    """Outputs x inputs."""
+    found = np.zeros((len(places), size))
+    np.add.at(found, (np.arange(len(places))[:, None], places), weights)
+    return found
 
 
 @lru_cache(maxsize=512)

@@ -8,7 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from convlens.graph.graph import Graph, Node
-from convlens.graph.windows import Everything, Kernel, Permute, Reduce, Rule, Window
+from convlens.graph.windows import Crop, Everything, Kernel, Permute, Reduce, Rule, Window
 from convlens.ops.given import computed, fixed, numbers, sizes
 from convlens.ops.table import Forward, TorchNode, operator
 
@@ -42,6 +42,14 @@ def _slice_window(node: Node, graph: Graph) -> Rule:
     return Kernel(windows, frozenset(mixed))
 
 
+def _slice_crop(node: Node, graph: Graph) -> Crop | None:
+    """The cut itself, or every so many positions of it."""
+    rule = _slice_window(node, graph)
+    if not isinstance(rule, Kernel) or any(w.stride.denominator != 1 for w in rule.windows.values()):
+        return None
+    return Crop(0.0, moves=True, steps={axis: int(window.stride) for axis, window in rule.windows.items()})
+
+
 def _gather_window(node: Node, graph: Graph) -> Rule:
     """The axis is read whole; it vanishes where there is one index only."""
     rank, places = graph.value(node.input(0)).rank, graph.constant(node.input(1))
@@ -61,7 +69,7 @@ def positive(places: Tensor, size: int) -> Tensor:
     return torch.where(places < 0, places + size, places)
 
 
-@operator("Slice", kind="index", window=_slice_window)
+@operator("Slice", kind="index", window=_slice_window, crop=_slice_crop)
 def slices(node: TorchNode) -> Forward:
     """From ``starts`` to ``ends`` in ``steps``, which may be negative, along some axes."""
     import torch

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convlens.graph.graph import Graph, Node
-from convlens.graph.windows import Everything, Kernel, Rule
-from convlens.ops.geometry import Geometry, spatial
+from convlens.graph.windows import Crop, Everything, Kernel, Rule
+from convlens.ops.geometry import Geometry, spatial, unpadded
 from convlens.ops.quant import along, centred, code_type, dynamic, rounded
 from convlens.ops.table import Forward, MacsFacet, TorchNode, WindowFacet, operator
 
@@ -92,7 +92,22 @@ def conv_integer(node: TorchNode) -> Forward:
     return forward
 
 
-@operator("QLinearConv", "com.microsoft.QLinearConv", kind="conv", window=_conv_window(3), macs=_conv_macs(3))
+def _codes_crop(node: Node, graph: Graph) -> Crop | None:
+    """Padding is the code of zero."""
+    zero = graph.constant(node.input(2)) if node.input(2) else np.zeros(1)
+    if zero is None or zero.size != 1:
+        return None
+    return unpadded(float(zero.reshape(())))(node, graph)
+
+
+@operator(
+    "QLinearConv",
+    "com.microsoft.QLinearConv",
+    kind="conv",
+    window=_conv_window(3),
+    macs=_conv_macs(3),
+    crop=_codes_crop,
+)
 def qlinear_conv(node: TorchNode) -> Forward:
     """A convolution from codes to codes; the bias is whole numbers of 32 bits."""
     import torch

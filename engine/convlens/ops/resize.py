@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convlens.graph.graph import Graph, Node
-from convlens.graph.windows import Everything, Kernel, Rule
+from convlens.graph.windows import Crop, Everything, Kernel, Rule
 from convlens.ops.coordinates import Sampling, Taps, old_form
 from convlens.ops.given import computed, fixed, numbers, sizes
 from convlens.ops.table import Forward, TorchNode, operator
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _F = np.float32
 _DENSE = 1 << 20  # entries up to which an axis is resized by a matrix, above by a sum of gathers
 _FIXED_POINT = 1024
+_SAMPLE = 64  # a size at which sampling is looked at where the size is not known
 
 
 def _window(node: Node, graph: Graph) -> Rule:
@@ -54,7 +55,32 @@ def _window(node: Node, graph: Graph) -> Rule:
     return Kernel(windows, frozenset())
 
 
-@operator("Upsample", "Resize", kind="resize", window=_window)
+def _crop(node: Node, graph: Graph) -> Crop | None:
+    """By whole factors, where each group of outputs reads its surroundings as all others do."""
+    rule, sampling = _window(node, graph), Sampling.of(node)
+    before = sizes(graph, node.input(0))
+    near = sampling.coordinates in ("asymmetric", "half_pixel", "pytorch_half_pixel")
+    near = near or (sampling.mode == "nearest" and sampling.coordinates == "tf_half_pixel_for_nn")
+    if not isinstance(rule, Kernel) or before is None or not near or sampling.antialias or sampling.exclude:
+        return None
+    given = fixed(node, graph, 1 if old_form(node) else 2, "scales") or []
+    axes = [axis % len(before) for axis in node.attr("axes") or range(len(before))]
+    asked = dict(zip(axes, given, strict=True)) if given else {}
+    spread, scales = {}, [1.0] * len(before)
+    for axis, window in rule.windows.items():
+        factor = window.stride.denominator
+        if window.stride.numerator != 1 or factor == 1 or asked.get(axis, factor) != factor:
+            return None
+        one = sampling.spread(before[axis] or _SAMPLE, factor)
+        if one is None:
+            return None
+        spread[axis], scales[axis] = one, float(factor)
+    return Crop(
+        0.0, repeats=True, spread=spread, scales=() if old_form(node) else tuple(scales[a] for a in axes)
+    )
+
+
+@operator("Upsample", "Resize", kind="resize", window=_window, crop=_crop)
 def resize(node: TorchNode) -> Forward:
     """ONNX Resize and Upsample: nearest, linear and cubic, with every choice of coordinates.
 

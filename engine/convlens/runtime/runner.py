@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from convlens.errors import ModelFileError, UnsupportedError
 from convlens.graph.graph import Graph
 from convlens.rows import repeated
+from convlens.runtime.ahead import ahead, divided, small
+from convlens.runtime.joining import cut, joined
 from convlens.runtime.providers import providers, resolve
 from convlens.runtime.refusal import refusal
 from convlens.runtime.shared import SharedModel, numpy_dtype
@@ -32,9 +35,12 @@ class Runner:
     Args:
         graph: the normalised graph.
         device: ``auto``, ``cpu`` or ``cuda``.
-        threads: threads inside one forward; None leaves it to onnxruntime.
+        threads: threads inside one forward, and forwards one after the other. With None the cores are
+            shared out: as many forwards of a small model as there are cores for, up to eight, are done side
+            by side in one thread each, and a large one, or one whose cost is not known, in all of them.
         source: the input whose first axis counts the images; None takes the first one.
         together: asked when several images come at once: whether they may share a forward.
+        macs: asked for the multiply-accumulates of one image; None where they are not known.
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class Runner:
         threads: int | None = None,
         source: str | None = None,
         together: Callable[[], bool] = lambda: True,
+        macs: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Check the device; sessions are made when values are asked for."""
         self.graph = graph
@@ -51,15 +58,22 @@ class Runner:
         self.threads = threads
         self.source = source
         self.together = together
+        self.macs = macs
+        self._lock = Lock()
         self._sessions: OrderedDict[tuple[frozenset[str], bool], Any] = OrderedDict()
 
     @property
     def fixed_batch(self) -> int | None:
         """The batch that the file prescribes for the images, None where it is free."""
+        found = self._taken[:1]
+        return found[0] if found and isinstance(found[0], int) else None
+
+    @property
+    def _taken(self) -> tuple[int | str | None, ...]:
+        """The shape of the input that counts the images."""
         inputs = self.graph.inputs
         chosen = [value for value in inputs if value.name == self.source] or inputs
-        shape = chosen[0].shape if chosen else None
-        return shape[0] if shape and isinstance(shape[0], int) else None
+        return tuple((chosen[0].shape or ()) if chosen else ())
 
     @cached_property
     def _shared(self) -> SharedModel:
@@ -70,16 +84,32 @@ class Runner:
         """Threads inside one forward: those that were asked for, 1 where results depend on how many."""
         return 1 if any(node.op in _BY_THREADS for node in self.graph.nodes) else self.threads
 
+    @cached_property
+    def division(self) -> tuple[int, int | None]:
+        """How many forwards a stream does side by side, and the threads inside each.
+
+        0 is one after the other in the thread that asks for them; 1 is one after the other while the next
+        batch is made. It is decided by sizes alone, so that the same is done every time.
+        """
+        if self.own_threads is not None:
+            return 0, self.own_threads
+        if self.device != "cpu":
+            return 1, None
+        if not small(self._taken[1:], self.macs):
+            return 0, None
+        workers, threads = divided()
+        return (workers if workers > 1 else 0), threads
+
     def whole(self) -> Runner:
         """The same, but images always share a forward, whatever is known of them."""
-        found = Runner(self.graph, self.device, self.threads, self.source)
-        found._sessions = self._sessions
+        found = Runner(self.graph, self.device, self.threads, self.source, macs=self.macs)
+        found._sessions, found._lock = self._sessions, self._lock
         found._shared = self._shared
         return found
 
     def in_threads(self, threads: int) -> Runner:
         """The same in another number of threads, on the same weights."""
-        found = Runner(self.graph, self.device, threads, self.source, self.together)
+        found = Runner(self.graph, self.device, threads, self.source, self.together, self.macs)
         found._shared = self._shared
         return found
 
@@ -104,16 +134,16 @@ class Runner:
             LayerError: the graph has no such value.
             UnsupportedError: onnxruntime refuses the model or the input.
         """
-        count = len(next(iter(feeds.values())))
+        count = _rows(feeds)
         chunks = [
             {name: array[i : i + batch_size] for name, array in feeds.items()}
             for i in range(0, count, batch_size)
         ]
         parts = list(self.stream(chunks, names, exact))
         if len(parts) > 1:
-            sizes = [len(next(iter(chunk.values()))) for chunk in chunks]
-            parts = [self._cut(part, size, size) for part, size in zip(parts, sizes, strict=True)]
-        found = self._joined(parts, names)
+            sizes = [_rows(chunk) for chunk in chunks]
+            parts = [cut(p, n, n, self.graph.constants) for p, n in zip(parts, sizes, strict=True)]
+        found = joined(parts, names, self.graph.constants)
         return {name: found[name] for name in names}
 
     def once(self, feeds: Arrays, names: Sequence[str], exact: bool = False) -> dict[str, NDArray[Any]]:
@@ -164,70 +194,41 @@ class Runner:
     def stream(
         self, batches: Iterable[Arrays], names: Sequence[str], exact: bool = False
     ) -> Iterator[dict[str, NDArray[Any]]]:
-        """Values ``names`` batch by batch.
+        """Values ``names`` batch by batch, in their order.
 
         A model with a fixed batch runs in steps of that batch, one whose images influence each other
-        image by image.
+        image by image. Where forwards are done side by side (:attr:`division`), batches are taken ahead of
+        their values, at most two more than there are forwards at once; none may change after it was handed
+        over. What each batch gives does not depend on how many there are at once.
 
         Raises:
             LayerError: the graph has no such value.
             UnsupportedError: onnxruntime refuses the model or the input, or a value of several forwards
                 holds no axis for images along which it could be joined.
         """
-        fixed = self.fixed_batch
-        for feeds in batches:
-            count = len(next(iter(feeds.values())))
-            step = self.step(count)
-            if step >= count and fixed in (None, count):
-                yield self._forward(feeds, names, exact)
-                continue
-            parts = []
-            for start in range(0, count, step):
-                rows = {n: a[start : start + step] for n, a in feeds.items()}
-                kept = min(step, count - start)
-                found = self._forward({n: repeated(a, fixed or kept) for n, a in rows.items()}, names, exact)
-                parts.append(
-                    self._cut(found, kept, fixed or kept) if count > kept or fixed != kept else found
-                )
-            yield self._joined(parts, names)
+        steps = ((feeds, self.step(_rows(feeds))) for feeds in batches)
 
-    def _cut(self, found: Arrays, kept: int, rows: int) -> dict[str, NDArray[Any]]:
-        """The first ``kept`` of ``rows`` images."""
-        out = {}
-        for name, array in found.items():
-            if name in self.graph.constants:
-                out[name] = array
-                continue
-            if array.ndim == 0 or len(array) != rows:
-                raise UnsupportedError(
-                    f"value {name!r} has shape {list(array.shape)} for {rows} image{'s' * (rows > 1)}: its "
-                    "first axis does not count images, so what several forwards give cannot be joined; "
-                    "give one image at a time"
-                )
-            out[name] = array[:kept]
-        return out
+        def work(item: tuple[Arrays, int]) -> dict[str, NDArray[Any]]:
+            return self._stepped(*item, names, exact)
 
-    def _joined(
-        self, parts: Sequence[Mapping[str, NDArray[Any]]], names: Sequence[str]
+        workers = 0 if exact else self.division[0]
+        yield from ahead(work, steps, workers) if workers else map(work, steps)
+
+    def _stepped(
+        self, feeds: Arrays, step: int, names: Sequence[str], exact: bool
     ) -> dict[str, NDArray[Any]]:
-        """What several forwards gave, images along the first axis."""
-        if len(parts) == 1:
-            return dict(parts[0])
-        out = {}
-        for name in names:
-            arrays = [part[name] for part in parts]
-            if name in self.graph.constants:
-                out[name] = arrays[0]
-                continue
-            shapes = list(dict.fromkeys(array.shape[1:] if array.ndim else None for array in arrays))
-            if None in shapes or len(shapes) > 1:
-                told = " and ".join(str(list(array.shape)) for array in (arrays[0], arrays[-1]))
-                raise UnsupportedError(
-                    f"value {name!r} differs in shape from image to image ({told}) and cannot be joined; "
-                    "give one image at a time"
-                )
-            out[name] = np.concatenate(arrays)
-        return out
+        """Values of one batch, ``step`` images in a forward."""
+        fixed, count = self.fixed_batch, _rows(feeds)
+        if step >= count and fixed in (None, count):
+            return self._forward(feeds, names, exact)
+        parts = []
+        for start in range(0, count, step):
+            rows = {n: a[start : start + step] for n, a in feeds.items()}
+            kept = min(step, count - start)
+            found = self._forward({n: repeated(a, fixed or kept) for n, a in rows.items()}, names, exact)
+            several = count > kept or fixed != kept
+            parts.append(cut(found, kept, fixed or kept, self.graph.constants) if several else found)
+        return joined(parts, names, self.graph.constants)
 
     def _forward(self, feeds: Arrays, names: Sequence[str], exact: bool) -> dict[str, NDArray[Any]]:
         given = {n: feeds[n] for n in names if n in feeds}
@@ -248,28 +249,41 @@ class Runner:
 
     def _session(self, names: frozenset[str], exact: bool) -> Any:
         key = (names, exact)
-        if key in self._sessions:
+        with self._lock:
+            if key not in self._sessions:
+                self._sessions[key] = self._made(names, exact)
             self._sessions.move_to_end(key)
+            while len(self._sessions) > _KEPT_SESSIONS:
+                self._sessions.popitem(last=False)
             return self._sessions[key]
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Let go of what the values ``names`` are computed with; it is made again when they are asked for."""
+        with self._lock:
+            self._sessions.pop((frozenset(names), False), None)
+
+    def _made(self, names: frozenset[str], exact: bool) -> Any:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
-        if self.own_threads is not None:
-            options.intra_op_num_threads = self.own_threads
+        threads = self.own_threads if exact else self.division[1]
+        if threads is not None:
+            options.intra_op_num_threads = threads
         if exact:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         model = self._shared.exposing(names)
         if self._shared.names:
             options.add_external_initializers(self._shared.names, self._shared.values)
         try:
-            session = onnxruntime.InferenceSession(model, options, providers=providers(self.device))
+            return onnxruntime.InferenceSession(model, options, providers=providers(self.device))
         except Exception as error:
             raise UnsupportedError(refusal(self.graph, reason(error))) from error
-        self._sessions[key] = session
-        while len(self._sessions) > _KEPT_SESSIONS:
-            self._sessions.popitem(last=False)
-        return session
+
+
+def _rows(feeds: Arrays) -> int:
+    """How many images there are."""
+    return len(next(iter(feeds.values())))
 
 
 def as_declared(array: NDArray[Any], dtype: str | None) -> NDArray[Any]:

@@ -18,120 +18,15 @@ import convlens
 from convlens.errors import UnsupportedError
 from convlens.model import Model
 from convlens.runtime.incremental import crops, hidden
-from convlens.runtime.incremental.hidden import Changes, Told, probe
+from convlens.runtime.incremental.changes import Changes
+from convlens.runtime.incremental.hidden import Told, probe
 from convlens.runtime.incremental.probing import Probing
 from convlens.runtime.patches import positions
 from reference import nets
+from reference.random_graphs import Net
 
 CLOSE = 1e-5
 """Of the largest magnitude: float32, where another size takes another path through the kernels."""
-
-
-class Net:
-    """A random graph, grown operator by operator."""
-
-    def __init__(self, rng: np.random.Generator, axes: int, side: int) -> None:
-        self.rng, self.axes = rng, axes
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
-        self.shapes: dict[str, tuple[int, ...]] = {"x": (2, *([side] * axes))}
-
-    def add(self, op: str, inputs: list[str], shape: tuple[int, ...], **attributes: Any) -> str:
-        name = f"v{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [name], **attributes))
-        self.shapes[name] = shape
-        return name
-
-    def constant(self, array: NDArray[Any]) -> str:
-        name = f"w{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(array, name))
-        return name
-
-    def slide(
-        self, op: str, x: str, kernel: int, stride: int, pads: tuple[int, int], dilation: int
-    ) -> str | None:
-        channels, *extent = self.shapes[x]
-        span = (kernel - 1) * dilation + 1
-        ceil = int(op != "Conv" and self.rng.random() < 0.5)
-        sizes = []
-        for length in extent:
-            room = length + sum(pads) - span
-            steps = -(-room // stride) if ceil else room // stride
-            if ceil and steps * stride >= length + pads[0]:
-                steps -= 1
-            sizes.append(steps + 1)
-        if min(sizes) < 1:
-            return None
-        common: dict[str, Any] = {
-            "kernel_shape": [kernel] * self.axes,
-            "strides": [stride] * self.axes,
-            "pads": [pads[0]] * self.axes + [pads[1]] * self.axes,
-            "dilations": [dilation] * self.axes,
-        }
-        if op == "Conv":
-            alone = self.rng.random() < 0.3
-            out = channels if alone else int(self.rng.integers(1, 4))
-            shape = (out, 1 if alone else channels, *([kernel] * self.axes))
-            weight = self.constant(self.rng.normal(0, 0.5, shape).astype(np.float32))
-            bias = self.constant(self.rng.normal(0, 1, out).astype(np.float32))
-            return self.add(
-                "Conv", [x, weight, bias], (out, *sizes), group=channels if alone else 1, **common
-            )
-        if op == "AveragePool":
-            common["count_include_pad"] = int(self.rng.random() < 0.5)
-        return self.add(op, [x], (channels, *sizes), ceil_mode=ceil, **common)
-
-    def step(self, values: list[str]) -> str | None:
-        rng = self.rng
-        x = values[int(rng.integers(max(0, len(values) - 3), len(values)))]
-        shape = self.shapes[x]
-        kind = rng.choice(
-            ["Conv", "MaxPool", "AveragePool", "point", "join", "pad"], p=[0.4, 0.1, 0.1, 0.2, 0.15, 0.05]
-        )
-        if kind in ("Conv", "MaxPool", "AveragePool"):
-            kernel, stride, dilation = (int(rng.integers(1, high)) for high in (4, 3, 3))
-            most = kernel - 1 if kind != "Conv" else 2
-            front, back = (int(rng.integers(0, most + 1)) for _ in range(2))
-            return self.slide(str(kind), x, kernel, stride, (front, back), dilation)
-        if kind == "pad":
-            amounts = [int(n) for n in rng.integers(0, 3, 2 * self.axes)]
-            pads = np.array([0, 0, *amounts[: self.axes], 0, 0, *amounts[self.axes :]], np.int64)
-            value = self.constant(np.array(rng.normal(), np.float32))
-            pairs = zip(shape[1:], amounts, amounts[self.axes :], strict=False)
-            sizes = tuple(n + a + b for n, a, b in pairs)
-            return self.add("Pad", [x, self.constant(pads), value], (shape[0], *sizes))
-        if kind == "join":
-            alike = [name for name in values if self.shapes[name][1:] == shape[1:]]
-            other = alike[int(rng.integers(len(alike)))]
-            if self.shapes[other][0] == shape[0] and rng.random() < 0.6:
-                return self.add(str(rng.choice(["Add", "Mul", "Max"])), [x, other], shape)
-            return self.add("Concat", [x, other], (shape[0] + self.shapes[other][0], *shape[1:]), axis=1)
-        if rng.random() < 0.3:
-            scale = self.constant(rng.normal(1, 0.3, (shape[0], *([1] * self.axes))).astype(np.float32))
-            return self.add("Mul", [x, scale], shape)
-        if rng.random() < 0.2:  # different at every place, so it cannot be cut
-            return self.add("Add", [x, self.constant(rng.normal(0, 1, shape).astype(np.float32))], shape)
-        return self.add(str(rng.choice(["Relu", "Sigmoid", "Tanh"])), [x], shape)
-
-    def model(self, steps: int) -> tuple[onnx.ModelProto, list[str]]:
-        values = ["x"]
-        while len(values) <= steps:
-            made = self.step(values)
-            if made is not None:
-                values.append(made)
-        pooled = self.add("GlobalAveragePool", [values[-1]], (self.shapes[values[-1]][0], *([1] * self.axes)))
-        score = self.add("Flatten", [pooled], self.shapes[pooled][:1])
-        outputs = list(dict.fromkeys([score, values[-1], values[len(values) // 2]]))
-        outputs = [name for name in outputs if name != "x"]
-        graph = helper.make_graph(
-            self.nodes,
-            "random",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *self.shapes["x"]])],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-            self.weights,
-        )
-        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
-        return proto, outputs
 
 
 def probed(
@@ -204,9 +99,17 @@ def test_windows_are_equal_to_whole_images(
         assert told.why == "the first operator looks at everything"
         return
     assert told.way == "incremental"
+    content, sides, starts = changes.content, changes.sides, changes.starts
+    source = model.source
+    probing = Probing(
+        model.runner, source.name, source.axes, image[None], starts, sides, content, names, len(starts)
+    )
+    deepest = len(probing.parts.parts)
+    whole = probing.tail(deepest, 1)(probing.windows(np.arange(len(starts)), deepest))
     for name in names:
         scale = float(np.abs(dense[name]).max()) or 1.0
-        np.testing.assert_allclose(found[name], dense[name], rtol=0, atol=CLOSE * scale, err_msg=name)
+        for windows in (found, whole):
+            np.testing.assert_allclose(windows[name], dense[name], rtol=0, atol=CLOSE * scale, err_msg=name)
 
 
 def chain(tmp_path: Any, side: int = 32) -> Model:

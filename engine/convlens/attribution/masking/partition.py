@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -138,7 +139,8 @@ def answers(
         own: how the target is read.
         parts: of that image.
         fill: what hidden parts show, in its shape.
-        keep: for each block of copies which parts are kept, B x parts; blocks may be larger than a batch.
+        keep: for each block of copies which parts are kept, B x parts; blocks may be larger than a batch,
+            and are taken ahead of what is yielded.
 
     Yields:
         One number a copy, block by block.
@@ -149,10 +151,19 @@ def answers(
 
     model, image = job.model, job.images.array[index]
 
-    def batches(block: NDArray[Any]) -> Iterator[dict[str, NDArray[Any]]]:
-        for start in range(0, len(block), job.batch_size):
-            shown = block[start : start + job.batch_size][:, parts.index]
-            yield {model.source.name: seen_through(image, fill, shown, model.source.axes)}
+    sizes: deque[int] = deque()  # of the blocks that were taken
 
-    for block in keep:
-        yield np.concatenate([own.read(v) for v in model.runner.stream(batches(block), list(own.names))])
+    def batches() -> Iterator[dict[str, NDArray[Any]]]:
+        for block in keep:
+            sizes.append(len(block))
+            for start in range(0, len(block), job.batch_size):
+                shown = block[start : start + job.batch_size][:, parts.index]
+                yield {model.source.name: seen_through(image, fill, shown, model.source.axes)}
+
+    read: list[NDArray[np.float64]] = []
+    for values in model.runner.stream(batches(), list(own.names)):
+        read.append(own.read(values))
+        if sum(map(len, read)) == sizes[0]:
+            sizes.popleft()
+            yield np.concatenate(read)
+            read = []

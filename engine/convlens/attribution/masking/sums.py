@@ -12,6 +12,10 @@ from convlens.attribution.convergence import agreement, relative_error
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_CACHED = 1 << 16
+"""Numbers of masks that are summed at once: they stay in a core's own cache, and so small a product is not
+spread over cores that the model runs on."""
+
 
 class MaskSums:
     """Weighted means of a target over masks, position by position, from sums alone.
@@ -33,11 +37,16 @@ class MaskSums:
 
     def add(self, first: int, masks: NDArray[Any], targets: NDArray[Any]) -> None:
         """Take in masks (B x ``extent``, 0 to 1), the number of the first of them, and their targets (B)."""
-        flat = masks.reshape(len(masks), -1).astype(np.float64)
+        flat = masks.reshape(len(masks), -1)
         y = targets.astype(np.float64) - self.base
         odd = ((first + np.arange(len(masks))) % 2).astype(np.float64)
-        self._plain += np.stack([np.ones_like(y), y, odd, odd * y]) @ flat
-        self._squared += np.stack([np.ones_like(y), y, y * y]) @ np.square(flat, out=flat)
+        plain, squared = np.stack([np.ones_like(y), y, odd, odd * y]), np.stack([np.ones_like(y), y, y * y])
+        width = max(1, _CACHED // max(1, len(masks)))
+        for start in range(0, flat.shape[1], width):
+            places = slice(start, start + width)
+            some = flat[:, places].astype(np.float64)
+            self._plain[:, places] += plain @ some
+            self._squared[:, places] += squared @ np.square(some, out=some)
         self._targets += (len(y), y.sum())
 
     def mean(self) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.runtime.incremental.parts import Slide
+from convlens.runtime.incremental.sliding import Slide
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,13 @@ class Clean:
         array: without the batch axis.
         front: how much room along each of ``axes``.
         axes: the picture's, counted without the batch axis.
+        inner: where the room repeats the number at the border, how long the value itself is along ``axes``.
     """
 
     array: NDArray[Any]
     front: tuple[int, ...]
     axes: tuple[int, ...]
+    inner: tuple[int, ...] = ()
 
     @classmethod
     def around(
@@ -55,10 +57,8 @@ class Clean:
             [slice(None)] * array.ndim,
             [],
         )
-        for axis, count, stride, first, span in zip(
-            own, outputs, slide.stride, slide.first, slide.span, strict=True
-        ):
-            length, size = (count - 1) * stride + span, array.shape[axis]
+        for axis, length, first in zip(own, slide.length(outputs), slide.first, strict=True):
+            size = array.shape[axis]
             shape[axis] = length
             start = max(0, -first)
             kept = min(length - start, size - max(0, first))
@@ -67,7 +67,13 @@ class Clean:
             front.append(-first)
         if shape == list(array.shape) and not any(front):
             return cls(array, tuple(front), own)
-        padded = np.full(shape, slide.crop.padding, array.dtype)
+        if slide.crop.repeats:
+            inner = tuple(array.shape[axis] for axis in own)
+            room = [(0, 0)] * array.ndim
+            for axis, before in zip(own, front, strict=True):
+                room[axis] = (before, shape[axis] - before - array.shape[axis])
+            return cls(np.pad(array, room, mode="edge"), tuple(front), own, inner)
+        padded = np.full(shape, _beyond(slide, array.dtype), array.dtype)
         padded[tuple(into)] = array[tuple(out)]
         return cls(padded, tuple(front), own)
 
@@ -98,10 +104,36 @@ class Clean:
                 into[axis] = slice(low, max(low, high))
                 out[axis] = slice(low - offset, max(low, high) - offset)
             found[row][tuple(into)] = over.array[row][tuple(out)]
+        if self.inner:
+            self._repeat(found, starts)
         return found
 
-    def whole(self, over: Windows) -> NDArray[Any]:
-        """The value of each probe, whole."""
-        count = len(over.start)
-        size = [self.array.shape[axis] for axis in self.axes]
-        return self.cut(np.zeros((count, len(self.axes)), np.int64), size, over)
+    def _repeat(self, found: NDArray[Any], starts: Sequence[Sequence[int]]) -> None:
+        """Set what stands beyond the border of each cut to the number at the border."""
+        for cut, place in zip(found, starts, strict=True):
+            for axis, first, front, length in zip(self.axes, place, self.front, self.inner, strict=True):
+                along = np.moveaxis(cut, axis, 0)
+                low, high = front - first, front + length - first
+                if low > 0:
+                    along[:low] = along[low]
+                if high < len(along):
+                    along[high:] = along[high - 1]
+
+    def whole(self, *over: Windows) -> NDArray[Any]:
+        """The value of each probe, whole, those of several groups behind each other."""
+        found = np.empty((sum(len(each.start) for each in over), *self.array.shape), self.array.dtype)
+        found[:] = self.array
+        row, into = 0, [slice(None)] * self.array.ndim
+        for each in over:
+            for start, array in zip(each.start.tolist(), each.array, strict=True):
+                for axis, first in zip(self.axes, start, strict=True):
+                    into[axis] = slice(first, first + array.shape[axis])
+                found[row][tuple(into)] = array
+                row += 1
+        return found
+
+
+def _beyond(slide: Slide, dtype: np.dtype[Any]) -> float:
+    """The number beyond the border; of whole numbers the least where it is no number."""
+    padding = slide.crop.padding
+    return padding if dtype.kind == "f" or np.isfinite(padding) else int(np.iinfo(dtype).min)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -13,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.errors import UnsupportedError
+from convlens.runtime.ahead import ahead, cores
+from convlens.runtime.incremental.changes import Changes, Content
 from convlens.runtime.incremental.costs import estimates
 from convlens.runtime.incremental.probing import Probing
 from convlens.runtime.incremental.spans import clusters
-from convlens.runtime.patches import each
 from convlens.runtime.runner import Runner, as_declared, reason
 
 Exact = Literal["auto", "incremental", "dense"]
-Content = Callable[[NDArray[np.int64]], NDArray[Any]]
 
 GAIN = 1.15
 """How much faster windows have to be before they are used."""
@@ -28,8 +25,14 @@ GAIN = 1.15
 _FEWEST = 24
 """Probes from which on it is worth looking for windows."""
 
-_TOGETHER = 25
-"""Probes in a forward of one part; more of them leave the cache."""
+_TOGETHER = 9
+"""Probes in a forward of one part; more of them leave the cache and lie further apart."""
+
+_TAIL = 3
+"""Groups of them whose dense rest is computed at once where it reads :data:`_HEAVY` matrices."""
+
+_HEAVY = 10_000_000
+"""Weights of dense layers from which on reading them takes longer than computing with them."""
 
 _CHECKED = 3
 """Probes that are computed both ways in every run."""
@@ -67,54 +70,14 @@ class Told:
         )
 
 
-@dataclass(frozen=True)
-class Changes:
-    """What is changed in an image.
+@dataclass
+class Kept:
+    """What one image leaves for the next of the same size, probed at the same places."""
 
-    Attributes:
-        starts: first changed position along each spatial axis, probes x axes.
-        sides: how many positions change along each.
-        content: what stands there for some probes, probes x the input's axes without the batch.
-    """
-
-    starts: NDArray[np.int64]
-    sides: tuple[int, ...]
-    content: Content
-
-    @classmethod
-    def filled(
-        cls,
-        fill: NDArray[Any],
-        axes: Sequence[int],
-        places: Sequence[tuple[int, ...]],
-        patch: int | Sequence[int],
-    ) -> Changes:
-        """A patch that shows ``fill`` (one input without its batch axis) at each of some places."""
-        sides = each(patch, len(axes))
-
-        def content(rows: NDArray[np.int64]) -> NDArray[Any]:
-            return np.stack([fill[_window(fill.ndim, axes, places[row], sides)] for row in rows.tolist()])
-
-        return cls(np.array(places, np.int64).reshape(len(places), len(axes)), sides, content)
-
-    def __len__(self) -> int:
-        """How many probes."""
-        return len(self.starts)
-
-    def whole(self, image: NDArray[Any], axes: Sequence[int], rows: NDArray[np.int64]) -> NDArray[Any]:
-        """The changed inputs of some probes; ``image`` without its batch axis, ``axes`` counted with it."""
-        batch = np.repeat(image[None], len(rows), axis=0)
-        for row, (place, part) in enumerate(zip(self.starts[rows].tolist(), self.content(rows), strict=True)):
-            batch[row][_window(image.ndim, axes, place, self.sides)] = part
-        return batch
-
-
-def _window(rank: int, axes: Sequence[int], place: Sequence[int], sides: Sequence[int]) -> tuple[slice, ...]:
-    """Where a patch lies in an input without its batch axis; ``axes`` are counted with it."""
-    window = [slice(None)] * rank
-    for axis, start, side in zip(axes, place, sides, strict=True):
-        window[axis - 1] = slice(start, start + side)
-    return tuple(window)
+    key: tuple[Any, ...] = ()
+    why: str = ""
+    gain: float = 1.0
+    probing: Probing | None = None
 
 
 _Done = tuple[NDArray[np.int64], dict[str, NDArray[Any]]]
@@ -130,6 +93,7 @@ def probe(
     batch_size: int,
     exact: Exact = "auto",
     told: Told | None = None,
+    kept: Kept | None = None,
 ) -> Iterator[_Done]:
     """Values ``names`` of every probe, in groups: numbers of the probes, and their values in that order.
 
@@ -143,6 +107,7 @@ def probe(
         batch_size: whole images in one forward; windows take no more memory than these.
         exact: ``dense`` computes every probe whole, ``incremental`` in windows, ``auto`` what is faster.
         told: is filled with how it was done.
+        kept: what the images before have made and this one can use.
 
     Raises:
         UnsupportedError: windows were asked for, and the graph has none.
@@ -161,7 +126,8 @@ def probe(
     told.why = _never(runner, exact, len(changes))
     found = None
     if not told.why:
-        found = _prepared(runner, source, axes, image, changes, names, exact, told)
+        kept = Kept() if kept is None else kept
+        found = _prepared(runner, source, axes, image, changes, names, exact, told, kept)
     if found is None:
         if exact == "incremental":
             raise UnsupportedError(
@@ -201,8 +167,45 @@ def _prepared(
     names: Sequence[str],
     exact: Exact,
     told: Told,
+    kept: Kept,
 ) -> tuple[Probing, int] | None:
     """The probes ready to be computed in windows, and the cut; None where dense is better."""
+    key = (runner, source, *axes, image.shape, changes.starts.tobytes(), changes.sides, *names, exact)
+    if kept.key == key:
+        told.why, told.gain = kept.why, kept.gain
+        probing = kept.probing.of(image[None], changes.content) if kept.probing is not None else None
+    else:
+        probing = _planned(runner, source, axes, image, changes, names, exact, told)
+        kept.key, kept.why, kept.gain, kept.probing = key, told.why, told.gain, probing
+    if probing is None:
+        return None
+    some = np.sort(np.random.default_rng(0).choice(len(changes), min(_CHECKED, len(changes)), replace=False))
+    whole = {source: changes.whole(image, axes, some)}
+    reference = next(iter(runner.stream([whole], names)))
+    runner.forget(names)  # before its weights are laid out once more, in parts
+    try:
+        own = probing.tail(probing.until, 1)(probing.windows(some, probing.until))
+    except Exception as error:  # whatever onnxruntime says of a part that runs as part of the whole
+        told.why = f"the graph does not run in pieces ({reason(error)})"
+        return None
+    told.error, told.checked = max(_apart(own[name], reference[name]) for name in names), some.tolist()
+    if not told.error <= _CLOSE:
+        told.why = f"windows differ by {told.error:.1e} of the largest magnitude"
+        return None
+    return probing, probing.until
+
+
+def _planned(
+    runner: Runner,
+    source: str,
+    axes: Sequence[int],
+    image: NDArray[Any],
+    changes: Changes,
+    names: Sequence[str],
+    exact: Exact,
+    told: Told,
+) -> Probing | None:
+    """The probes with the cut chosen."""
     try:
         probing = Probing(
             runner,
@@ -227,16 +230,8 @@ def _prepared(
     if exact == "auto" and told.gain < GAIN:
         told.why = f"windows would be {told.gain:.2f} times as fast, too little to gain"
         return None
-    some = np.sort(np.random.default_rng(0).choice(len(changes), min(_CHECKED, len(changes)), replace=False))
-    reference = probing.tail(0, 1)(probing.windows(some, 0))
-    probing.forget()
-    own = probing.tail(until, 1)(probing.windows(some, until))
-    told.error, told.checked = max(_apart(own[name], reference[name]) for name in names), some.tolist()
-    if not told.error <= _CLOSE:
-        told.why = f"windows differ by {told.error:.1e} of the largest magnitude"
-        return None
     probing.keep(until)
-    return probing, until
+    return probing
 
 
 def _apart(one: NDArray[Any], other: NDArray[Any]) -> float:
@@ -254,19 +249,11 @@ def _streamed(
 ) -> Iterator[_Done]:
     """Group by group, as many at once as the model may use threads; ``most`` probes go through the rest."""
     tail = probing.tail(until, 1, most)
+    several = max(1, min(_TAIL, most // probing.together)) if probing.heavy(until) >= _HEAVY else 1
+    bundles = [groups[first : first + several] for first in range(0, len(groups), several)]
 
-    def work(rows: NDArray[np.int64]) -> _Done:
-        return rows, tail(probing.windows(rows, until))
+    def work(bundle: Sequence[NDArray[np.int64]]) -> _Done:
+        return np.concatenate(bundle), tail(*(probing.windows(rows, until) for rows in bundle))
 
-    workers = runner.own_threads or os.cpu_count() or 1
-    if workers == 1:
-        yield from map(work, groups)
-        return
-    with ThreadPoolExecutor(workers, thread_name_prefix="windows") as pool:
-        waiting: deque[Future[_Done]] = deque()
-        for rows in groups:
-            waiting.append(pool.submit(work, rows))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    workers = runner.own_threads or cores()
+    yield from map(work, bundles) if workers == 1 else ahead(work, bundles, workers)

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from convlens import ops
+from numpy.typing import NDArray
+
 from convlens.graph.dependence import dependent
 from convlens.graph.graph import Graph, Node
-from convlens.graph.windows import Crop, Join, Kernel, Permute, Pointwise, Reduce, Rule
+from convlens.runtime.incremental.placing import Placed, Still, placed
+from convlens.runtime.incremental.seen import Seen
+from convlens.runtime.incremental.sliding import Slide, slide_of
 
 SOURCE = -1
 """The part that the input itself belongs to."""
-
-_PER_CHANNEL = frozenset({"BatchNormalization"})
-"""Operators whose constants belong to channels, wherever numpy would broadcast them."""
-
-
-@dataclass(frozen=True)
-class Slide:
-    """How the first operator of a part reads its input, along each axis of the picture.
-
-    Output ``i`` reads ``i * stride + first`` to ``i * stride + first + span - 1``.
-    """
-
-    stride: tuple[int, ...]
-    first: tuple[int, ...]
-    span: tuple[int, ...]
-    crop: Crop
 
 
 @dataclass
@@ -39,12 +27,22 @@ class Part:
         slide: of the first node.
         main: the value that it reads, empty without ``slide``.
         beside: values of other parts that are read place by place.
+        still: values that never change and differ from place to place.
+        given: values that never change and are read as they are.
+        lengths: of each Reshape by its output, as in :class:`Placed`.
     """
 
     nodes: list[Node] = field(default_factory=list)
     slide: Slide | None = None
     main: str = ""
     beside: list[str] = field(default_factory=list)
+    still: list[Still] = field(default_factory=list)
+    given: list[str] = field(default_factory=list)
+    lengths: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def feeds(self, node: Node) -> dict[str, str]:
+        """Under which name a node reads what is cut along with the window."""
+        return {still.name: still.feed for still in self.still if still.output == node.outputs[0]}
 
 
 @dataclass(frozen=True)
@@ -56,12 +54,14 @@ class Parts:
         home: the part of each value, :data:`SOURCE` for the input.
         axes: for each of these values, which of its axes are the picture's, in the order of the input's.
         reached: every value that hangs on the input.
+        sized: every other value that hangs on the sizes of the input, or of how many images there are.
     """
 
     parts: Sequence[Part]
     home: Mapping[str, int]
     axes: Mapping[str, tuple[int, ...]]
     reached: frozenset[str]
+    sized: frozenset[str]
 
 
 def split(
@@ -69,7 +69,7 @@ def split(
     nodes: Sequence[Node],
     source: str,
     axes: Sequence[int],
-    extents: Mapping[str, tuple[int, ...]],
+    values: Mapping[str, NDArray[Any]],
 ) -> Parts:
     """Cut a graph into parts.
 
@@ -78,115 +78,55 @@ def split(
         nodes: those of its nodes that are needed, in their order.
         source: the input that is changed.
         axes: its spatial axes, counted with the batch axis.
-        extents: the shape of every value that hangs on it, for one image.
+        values: every value that is needed, for one image.
     """
     home, where = {source: SOURCE}, {source: tuple(axes)}
     parts: list[Part] = []
     reached = frozenset(dependent(graph, (source,)))
+    extents = {name: tuple(value.shape) for name, value in values.items()}
+    seen = Seen(graph, values, sized(graph, reached))
     for node in nodes:
         reads = [name for name in dict.fromkeys(node.reads) if name in reached]
-        if not reads or node.captures or any(name not in home for name in reads):
+        outputs = [name for name in node.outputs if name in extents]
+        if not reads or node.captures or not outputs or any(name not in home for name in reads):
             continue
-        outputs = [name for name in node.outputs if name]
-        if len(outputs) != 1 or outputs[0] not in extents:
-            continue
-        rule = ops.rule_of(node, graph)
-        slide = _slide(node, graph, rule, reads, where[reads[0]], extents)
+        slide = None
+        if outputs == [node.outputs[0]]:
+            slide = slide_of(node, seen.rule(node), reads, where[reads[0]], seen)
         if slide is not None:
             home[outputs[0]], where[outputs[0]] = len(parts), where[reads[0]]
             parts.append(Part([node], slide, reads[0]))
             continue
-        placed = _placed(node, graph, rule, reads, where, extents)
-        if placed is None:
+        found = placed(node, seen, reads, where, outputs)
+        if found is None:
             continue
         number = max(home[name] for name in reads)
         if number == SOURCE:
+            if outputs[0] != node.outputs[0]:  # by which a part is known
+                continue
             parts.append(Part())
             number = len(parts) - 1
-        part = parts[number]
-        part.nodes.append(node)
-        part.beside += [name for name in reads if home[name] != number and name not in part.beside]
-        home[outputs[0]], where[outputs[0]] = number, placed
-    return Parts(parts, home, where, reached)
+        _join(parts[number], number, node, found, home, reads)
+        home.update(dict.fromkeys(outputs, number))
+        where.update(dict.fromkeys(outputs, found.axes))
+    return Parts(parts, home, where, reached, seen.sized)
 
 
-def _slide(
-    node: Node,
-    graph: Graph,
-    rule: Rule,
-    reads: Sequence[str],
-    axes: tuple[int, ...],
-    extents: Mapping[str, tuple[int, ...]],
-) -> Slide | None:
-    """How a node slides over its first input, None where it does not, or it is not known how to cut it."""
-    entry = ops.find(node)
-    if not isinstance(rule, Kernel) or rule.loose or not rule.windows or entry is None or entry.crop is None:
-        return None
-    if list(reads) != [node.input(0)] or rule.mixed & set(axes) or not set(rule.windows) <= set(axes):
-        return None
-    crop = entry.crop(node, graph)
-    stride, first, span = [], [], []
-    for axis in axes:
-        window = rule.windows.get(axis)
-        step = window.stride if window is not None else 1
-        start = window.first if window is not None else 0
-        width = window.last - window.first + 1 if window is not None else 1
-        if any(number != int(number) for number in (step, start, width)):
-            return None
-        stride.append(int(step))
-        first.append(int(start))
-        span.append(int(width))
-    still = all(numbers == (1, 0, 1) for numbers in zip(stride, first, span, strict=True))
-    before, after = extents[reads[0]], extents[node.outputs[0]]
-    still = still and all(before[axis] == after[axis] for axis in axes)  # else there is padding behind
-    if crop is None or (still and not crop.moves):
-        return None
-    return Slide(tuple(stride), tuple(first), tuple(span), crop)
+def _join(
+    part: Part, number: int, node: Node, found: Placed, home: Mapping[str, int], reads: Sequence[str]
+) -> None:
+    part.nodes.append(node)
+    part.beside += [name for name in reads if home[name] != number and name not in part.beside]
+    part.still += found.still
+    part.given += [name for name in found.given if name not in part.given]
+    if found.lengths:
+        part.lengths[node.outputs[0]] = found.lengths
 
 
-def _placed(
-    node: Node,
-    graph: Graph,
-    rule: Rule,
-    reads: Sequence[str],
-    where: Mapping[str, tuple[int, ...]],
-    extents: Mapping[str, tuple[int, ...]],
-) -> tuple[int, ...] | None:
-    """The picture's axes in the output of a node that works place by place, None where it does not."""
-    axes, shape, out = where[reads[0]], extents[reads[0]], extents[node.outputs[0]]
-    if isinstance(rule, Permute):
-        return tuple(rule.order.index(axis) for axis in axes) if set(axes) <= set(rule.order) else None
-    if isinstance(rule, Kernel):
-        still = all(w.stride == 1 and w.first == w.last == 0 for w in rule.windows.values())
-        same = len(out) == len(shape) and all(out[axis] == shape[axis] for axis in axes)
-        if not still or not same or rule.loose or rule.mixed & set(axes) or list(reads) != [node.input(0)]:
-            return None
-        return axes
-    if isinstance(rule, Reduce):
-        hit = rule.axes is not None and {axis % len(shape) for axis in rule.axes}
-        if not hit or hit & set(axes) or len(out) != len(shape) or list(reads) != [node.input(0)]:
-            return None
-        return axes
-    if not isinstance(rule, Pointwise | Join):
-        return None
-    if isinstance(rule, Join) and rule.axis % len(shape) in (0, *axes):
-        return None
-    sizes = [shape[axis] for axis in axes]
-    for name in reads:
-        own = extents[name]
-        if len(own) != len(shape) or where[name] != axes or [own[axis] for axis in axes] != sizes:
-            return None
-    if len(out) != len(shape) or [out[axis] for axis in axes] != sizes:
-        return None
-    others = [name for name in node.inputs if name and name not in reads]
-    if node.op not in _PER_CHANNEL and not all(_alike(graph, name, len(out), axes) for name in others):
-        return None
-    return axes
-
-
-def _alike(graph: Graph, name: str, rank: int, axes: Sequence[int]) -> bool:
-    """Whether a constant is the same at every place of the picture."""
-    value = graph.constants.get(name)
-    if value is None:
-        return False
-    return all(value.ndim < rank - axis or value.shape[-(rank - axis)] == 1 for axis in axes)
+def sized(graph: Graph, reached: frozenset[str]) -> frozenset[str]:
+    """What is computed from the sizes of inputs and not from their numbers."""
+    hangs = {value.name for value in graph.inputs}
+    for node in graph.nodes:
+        if not hangs.isdisjoint(node.reads):
+            hangs.update(name for name in node.outputs if name)
+    return frozenset(hangs - reached - {value.name for value in graph.inputs})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,10 @@ from numpy.typing import NDArray
 
 from convlens.graph.graph import Graph, Node
 from convlens.graph.windows import Crop
+from convlens.runtime.incremental.cutting import cropped, read_still, reshaped
+from convlens.runtime.incremental.parts import Part
 from convlens.runtime.providers import providers
 from convlens.runtime.shared import SharedModel, numpy_dtype
-
-WEIGHED = "convlens.weighed."
-"""Prefix of the inputs by which border windows of a pooling are weighed."""
-
-CUT = "convlens.cut."
-"""Prefix of the input of a node that slides; the value itself may be read beside it."""
 
 
 class Pieces:
@@ -34,6 +30,9 @@ class Pieces:
         self._weights = {tensor.name: tensor for tensor in proto.graph.initializer}
         self._opsets = list(proto.opset_import)
         self._functions = list(proto.functions)
+        self._opset = max(
+            (each.version for each in self._opsets if each.domain in ("", "ai.onnx")), default=0
+        )
         self._version = proto.ir_version
         self._held = set(shared.names)
 
@@ -44,6 +43,9 @@ class Pieces:
         outputs: Sequence[str],
         threads: int | None,
         crop: Crop | None = None,
+        part: Part | None = None,
+        fixed: Collection[str] = (),
+        once: bool = False,
     ) -> Any:
         """A session that computes ``outputs`` of ``inputs`` through ``nodes``.
 
@@ -53,6 +55,9 @@ class Pieces:
             outputs: names.
             threads: threads inside one forward.
             crop: how the first node is computed on a cut; None leaves it as it is.
+            part: which the nodes are, where they are computed on cuts.
+            fixed: inputs that are always as long as their example.
+            once: it will run once, so that laying weights out anew would cost more than it saves.
         """
         import onnxruntime
 
@@ -60,14 +65,21 @@ class Pieces:
         for number, node in enumerate(nodes):
             proto = onnx.NodeProto()
             proto.CopyFrom(self._nodes[next(name for name in node.outputs if name)])
-            protos += _cropped(proto, crop) if crop is not None and number == 0 else [proto]
+            if part is not None:
+                proto = read_still(proto, part.feeds(node))
+            if crop is not None and number == 0:
+                protos += cropped(proto, crop, self._opset)
+            elif part is not None and node.outputs[0] in part.lengths:
+                protos += reshaped(proto, part.lengths[node.outputs[0]])
+            else:
+                protos.append(proto)
         protos = [*self._before(protos, inputs), *protos]
         read = {name for proto in protos for name in _reads(proto)}
         held = [name for name in self._weights if name in read]
         graph = onnx.helper.make_graph(
             protos,
             "piece",
-            [_info(name, example) for name, example in inputs.items()],
+            [_info(name, example, name in fixed) for name, example in inputs.items()],
             [onnx.ValueInfoProto(name=name) for name in outputs],
             [self._weights[name] for name in held],
         )
@@ -79,6 +91,8 @@ class Pieces:
         model.ir_version = self._version
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
+        if once:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.enable_cpu_mem_arena = (
             False  # a pool for each of many sessions would hold more than the weights
         )
@@ -108,23 +122,6 @@ class Pieces:
         return [found[name] for name in sorted(found, key=order.__getitem__)]
 
 
-def _cropped(node: onnx.NodeProto, crop: Crop) -> list[onnx.NodeProto]:
-    """The node on a cut that holds its padding."""
-    node.input[0] = CUT + node.input[0]
-    if crop.moves:
-        return [onnx.helper.make_node("Identity", [node.input[0]], list(node.output))]
-    kept = [attribute for attribute in node.attribute if attribute.name not in crop.settings]
-    del node.attribute[:]
-    node.attribute.extend(kept)
-    node.attribute.extend(onnx.helper.make_attribute(name, value) for name, value in crop.settings.items())
-    if not crop.uneven:
-        return [node]
-    output = node.output[0]
-    plain = f"{WEIGHED}even.{output}"
-    node.output[0] = plain
-    return [node, onnx.helper.make_node("Mul", [plain, WEIGHED + output], [output])]
-
-
 def _reads(node: onnx.NodeProto) -> list[str]:
     inner = [
         name
@@ -136,6 +133,6 @@ def _reads(node: onnx.NodeProto) -> list[str]:
     return [*node.input, *inner]
 
 
-def _info(name: str, example: NDArray[Any]) -> onnx.ValueInfoProto:
+def _info(name: str, example: NDArray[Any], fixed: bool) -> onnx.ValueInfoProto:
     kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(example.dtype))
-    return onnx.helper.make_tensor_value_info(name, kind, [None] * example.ndim)
+    return onnx.helper.make_tensor_value_info(name, kind, example.shape if fixed else [None] * example.ndim)

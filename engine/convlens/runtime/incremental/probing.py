@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.runtime.incremental.crops import Clean, Windows
+from convlens.runtime.incremental.cutting import CUT, WEIGHED
 from convlens.runtime.incremental.parts import SOURCE, Part, Parts, split
-from convlens.runtime.incremental.pieces import CUT, WEIGHED, Pieces
+from convlens.runtime.incremental.pieces import Pieces
+from convlens.runtime.incremental.placing import Still
 from convlens.runtime.incremental.spans import Span, spans
 
 if TYPE_CHECKING:
@@ -19,12 +22,16 @@ if TYPE_CHECKING:
     from convlens.runtime.runner import Runner
 
 
+_EVEN, _STILL = -2, -3  # what a clean value is for, where no part reads it
+
+
 class Probing:
     """An image, what may be changed in it, and the values that are asked for.
 
     Attributes:
         parts: what can be computed in windows.
-        values: every value of the clean image that hangs on the input.
+        values: every value of the clean image that hangs on the input; of what :meth:`keep` leaves.
+        until: how many parts run in windows, once it is settled.
     """
 
     def __init__(
@@ -37,7 +44,7 @@ class Probing:
         sides: Sequence[int],
         content: Callable[[NDArray[np.int64]], NDArray[Any]],
         names: Sequence[str],
-        together: int = 25,
+        together: int = 9,
     ) -> None:
         """Look at what the clean image does.
 
@@ -52,21 +59,17 @@ class Probing:
             names: values that are asked for.
             together: how many probes share a forward of a part.
         """
-        self.together = together
+        self.together, self.until = together, 0
         self.runner, self.graph, self.source, self.names = runner, runner.graph, source, list(names)
         self.starts, self.content = starts, content
         needed = self.graph.ancestors(names)
         self.nodes = [node for node in self.graph.nodes if not needed.isdisjoint(node.outputs)]
         known = [name for node in self.nodes for name in node.outputs if name in needed]
         self._pieces = Pieces(self.graph, runner._shared, runner.device)
-        session = self._pieces.session(self.nodes, {source: image}, known, runner.own_threads)
-        values = dict(zip(known, session.run(known, {source: image}), strict=True))
-        del session
-        values[source] = image
-        self.values = values
+        values = self.values = self._clean_pass(image, known)
         self.extents: dict[str, tuple[int, ...]] = {name: value.shape for name, value in values.items()}
         self._bytes = {name: value.nbytes for name, value in values.items()}
-        self.parts: Parts = split(self.graph, self.nodes, source, axes, self.extents)
+        self.parts: Parts = split(self.graph, self.nodes, source, axes, values)
         self.spans = spans(self.parts, self.extents, starts, sides)
         self._sessions: dict[Any, Any] = {}
         self._tails: dict[Any, Any] = {}
@@ -75,14 +78,28 @@ class Probing:
         self._made = {
             name: i for i, part in enumerate(self.parts.parts) for n in part.nodes for name in n.outputs
         }
-        self._out = [self._leaving(number) for number in range(len(self.parts.parts))]
+        self._out = [self.leaving(number) for number in range(len(self.parts.parts))]
+
+    def _clean_pass(self, image: NDArray[Any], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Values of the unchanged image."""
+        feeds = {self.source: image}
+        known = [name for name in names if name != self.source]
+        session = self._pieces.session(self.nodes, feeds, known, self.runner.own_threads, once=True)
+        return {**dict(zip(known, session.run(known, feeds), strict=True)), **feeds}
+
+    def of(self, image: NDArray[Any], content: Callable[[NDArray[np.int64]], NDArray[Any]]) -> Probing:
+        """The same places and parts for another image of the same size; sessions are shared."""
+        found = copy(self)
+        found.content, found.values = content, self._clean_pass(image, list(self.values))
+        found._cleans = {key: clean for key, clean in self._cleans.items() if key[1] in (_EVEN, _STILL)}
+        return found
 
     def extent(self, number: int) -> tuple[int, ...]:
         """Size of the picture in a part."""
         name = self.source if number == SOURCE else self.parts.parts[number].nodes[0].outputs[0]
         return tuple(self.extents[name][axis] for axis in self.parts.axes[name])
 
-    def _leaving(self, number: int) -> list[str]:
+    def leaving(self, number: int) -> list[str]:
         """What of a part is read elsewhere, or asked for."""
         own = [name for node in self.parts.parts[number].nodes for name in node.outputs if name]
         inside = {id(node) for node in self.parts.parts[number].nodes}
@@ -106,17 +123,17 @@ class Probing:
         feeds: dict[str, NDArray[Any]] = {}
         if part.slide is not None:
             clean = self._clean(part.main, number)
-            stride, spread = part.slide.stride, part.slide.span
-            length = [
-                (count - 1) * step + width for count, step, width in zip(size, stride, spread, strict=True)
-            ]
-            feeds[CUT + part.main] = clean.cut(start * np.asarray(stride), length, over[part.main])
+            length = part.slide.length(size)
+            feeds[CUT + part.main] = clean.cut(part.slide.begin(start), length, over[part.main])
             if part.slide.crop.uneven:
                 output = part.nodes[0].outputs[0]
                 feeds[WEIGHED + output] = self._weights(part, number).cut(start, size, None)
         for name in part.beside:
             value = self._clean(name, SOURCE).cut(start, size, over[name])
             feeds[name] = value
+        feeds |= {name: self.values[name] for name in part.given}
+        for still in part.still:
+            feeds[still.feed] = self._still(still, number).cut(start, size, None)
         names = self._out[number]
         session = self._session(number, part, feeds, names)
         arrays = session.run(names, feeds)
@@ -126,7 +143,7 @@ class Probing:
         with self._lock:
             if number not in self._sessions:
                 crop = part.slide.crop if part.slide is not None else None
-                self._sessions[number] = self._pieces.session(part.nodes, feeds, names, 1, crop)
+                self._sessions[number] = self._pieces.session(part.nodes, feeds, names, 1, crop, part)
             return self._sessions[number]
 
     def _clean(self, name: str, reader: int) -> Clean:
@@ -138,9 +155,18 @@ class Probing:
             self._cleans[key] = Clean.around(self.values[name], self.parts.axes[name], slide, outputs)
         return self._cleans[key]
 
+    def _still(self, still: Still, number: int) -> Clean:
+        """What never changes, cut along with part ``number``."""
+        key = (still.feed, _STILL)
+        if key not in self._cleans:
+            value = self.graph.constants.get(still.name)
+            value = self.values[still.name] if value is None else value
+            self._cleans[key] = Clean.around(still.whole(value, self.extent(number)), still.axes)
+        return self._cleans[key]
+
     def _weights(self, part: Part, number: int) -> Clean:
         """By what an even mean over windows with padding is multiplied, place by place."""
-        key = (part.nodes[0].outputs[0], -2)
+        key = (part.nodes[0].outputs[0], _EVEN)
         if key not in self._cleans:
             assert part.slide is not None
             axes = self.parts.axes[part.main]
@@ -174,16 +200,32 @@ class Probing:
             name = stack.pop()
             if name in wanted or name in before or name not in self.graph.producers:
                 continue
-            if name not in self.parts.reached:
+            if name not in self.parts.reached | self.parts.sized or self._counts(name):
                 continue
             wanted.add(name)
             stack.extend(read for read in self.graph.producers[name].reads if read)
         return [node for node in self.nodes if not wanted.isdisjoint(node.outputs)]
 
+    def _counts(self, name: str) -> bool:
+        """Whether a value tells the size of one that may be in windows; its first axis counts images."""
+        node = self.graph.producers[name]
+        return node.full_op in ("Shape", "Size") and node.inputs[0] in self.parts.home
+
+    def _counted(self, name: str, images: int) -> NDArray[np.int64]:
+        """The same for so many images."""
+        node = self.graph.producers[name]
+        shape = np.array((images, *self.extents[node.inputs[0]][1:]), np.int64)
+        if node.op == "Size":
+            return np.asarray(shape.prod())
+        return shape[node.attr("start", 0) : node.attr("end")]
+
     def tail(
         self, until: int, threads: int | None, most: int = 1 << 30
-    ) -> Callable[[dict[str, Windows]], dict[str, NDArray[Any]]]:
-        """What is asked for, from windows of the values that cross the cut; ``most`` probes at once."""
+    ) -> Callable[..., dict[str, NDArray[Any]]]:
+        """What is asked for, from windows of the values that cross the cut; ``most`` probes at once.
+
+        What is handed out takes what :meth:`windows` gives, that of several groups behind each other.
+        """
         nodes, crossing = self.dense(until), self.crossing(until)
         computed = [name for name in self.names if any(name in node.outputs for node in nodes)]
         read = {name for node in nodes for name in node.reads if name}
@@ -193,27 +235,34 @@ class Probing:
             for name in read - made - set(crossing)
             if name in self.values and name not in self.graph.constants
         }
+        counts = [name for name in still if name in self.parts.sized and self._counts(name)]
         feeds = {name: self.values[name] for name in crossing if name in read}
         key = ("tail", until, threads)
         if nodes and key not in self._tails:
-            self._tails[key] = self._pieces.session(nodes, {**feeds, **still}, computed, threads)
+            self._tails[key] = self._pieces.session(
+                nodes, {**feeds, **still}, computed, threads, fixed=counts
+            )
         session = self._tails.get(key)
 
-        def some(over: dict[str, Windows]) -> dict[str, NDArray[Any]]:
-            whole = {name: self._clean(name, SOURCE).whole(over[name]) for name in crossing}
+        def some(*over: dict[str, Windows]) -> dict[str, NDArray[Any]]:
+            whole = {
+                name: self._clean(name, SOURCE).whole(*(each[name] for each in over)) for name in crossing
+            }
             found = {name: whole[name] for name in self.names if name in whole}
             if session is not None:
                 given = {**{name: whole[name] for name in feeds}, **still}
+                images = sum(len(each[self.source].start) for each in over)
+                given |= {name: self._counted(name, images) for name in counts}
                 found.update(zip(computed, session.run(computed, given), strict=True))
             return found
 
-        def run(over: dict[str, Windows]) -> dict[str, NDArray[Any]]:
-            count = len(over[self.source].start)
-            if count <= most:
-                return some(over)
-            crossed = {name: over[name] for name in [*crossing, self.source]}
+        def run(*over: dict[str, Windows]) -> dict[str, NDArray[Any]]:
+            counts = [len(each[self.source].start) for each in over]
+            if sum(counts) <= most:
+                return some(*over)
             chunks = [
-                some({name: windows.rows(first, first + most) for name, windows in crossed.items()})
+                some({name: each[name].rows(first, first + most) for name in [*crossing, self.source]})
+                for each, count in zip(over, counts, strict=True)
                 for first in range(0, count, most)
             ]
             return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in self.names}
@@ -223,7 +272,18 @@ class Probing:
     def most(self, until: int, batch_size: int) -> int:
         """How many probes the dense rest takes at once in the memory of ``batch_size`` whole images."""
         every, rest = self._peak(self.nodes), self._peak(self.dense(until))
-        return max(1, min(self.together, batch_size * every // max(1, rest)))
+        return max(1, batch_size * every // max(1, rest))
+
+    def heavy(self, until: int) -> int:
+        """Weights of the dense layers behind the cut."""
+        dense = [node for node in self.dense(until) if node.op in ("Gemm", "MatMul")]
+        held = [
+            self.graph.constants[name]
+            for node in dense
+            for name in node.inputs
+            if name in self.graph.constants
+        ]
+        return sum(array.size for array in held)
 
     def _peak(self, nodes: Sequence[Node]) -> int:
         """Bytes that the values of one node take at most."""
@@ -232,15 +292,13 @@ class Probing:
             default=1,
         )
 
-    def forget(self) -> None:
-        """Let go of the dense rest of every cut; sessions hold weights in an order of their own."""
-        self._tails.clear()
-
     def keep(self, until: int) -> None:
-        """Let go of what only other cuts need."""
+        """Settle on a cut, and let go of what only others need."""
+        self.until = until
         parts = self.parts.parts[:until]
         needed = {name for part in parts for name in (part.main, *part.beside)} | set(self.crossing(until))
         needed |= {name for node in self.dense(until) for name in node.reads}
+        needed |= {name for part in parts for name in (*part.given, *(still.name for still in part.still))}
         self.values = {name: value for name, value in self.values.items() if name in needed}
         with self._lock:
             self._sessions = {number: held for number, held in self._sessions.items() if number < until}

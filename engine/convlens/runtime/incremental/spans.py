@@ -47,15 +47,17 @@ def spans(
         extent = np.array([extents[name][axis] for axis in parts.axes[name]])
         lows, highs = [], []
         if part.slide is not None:
-            read, slide = found[parts.home[part.main]], part.slide
-            stride, first, span = (np.array(each) for each in (slide.stride, slide.first, slide.span))
-            lows.append(-(-(read.start - first - span + 1) // stride))
-            highs.append((read.stop - 1 - first) // stride + 1)
+            read = found[parts.home[part.main]]
+            low, high = part.slide.reach(read.start, read.stop)
+            lows.append(low)
+            highs.append(high)
         for beside in part.beside:
             lows.append(found[parts.home[beside]].start)
             highs.append(found[parts.home[beside]].stop)
-        low = np.clip(np.minimum.reduce(lows), 0, extent - 1)
-        found[number] = Span(low, np.clip(np.maximum.reduce(highs), low + 1, extent))
+        group = np.asarray(part.slide.spread if part.slide is not None else (1,) * len(extent))
+        low = np.clip(np.minimum.reduce(lows), 0, extent - 1) // group * group
+        high = -(-np.maximum.reduce(highs) // group) * group
+        found[number] = Span(low, np.clip(high, low + group, extent))
     return found
 
 
