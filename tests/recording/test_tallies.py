@@ -198,7 +198,9 @@ def slowly(value: np.ndarray, channel_axis: int) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("kind", ["float16", "float32", "float64", "uint8", "int32", "bool"])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("extent", [(), (1, 1), (5,), (7, 7), (13, 11), (3, 5, 9), (97, 89)])
+@pytest.mark.parametrize(
+    "extent", [(), (1, 1), (5,), (7, 7), (13, 11), (3, 5, 9), (16, 16), (997,), (64, 33), (97, 89)]
+)
 def test_every_kind_of_value_is_reduced(
     kind: str, layout: str, extent: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +217,18 @@ def test_every_kind_of_value_is_reduced(
     both = joined([seen(value[:1], axis), seen(value[1:], axis)])
     for name in exact:  # an image's numbers do not depend on those beside it
         np.testing.assert_array_equal(getattr(both, name), getattr(found, name), err_msg=name)
+
+
+@pytest.mark.parametrize("extent", [(7, 7), (16, 16)])
+def test_the_largest_of_numbers_below_zero_is_found(extent: tuple[int, ...]) -> None:
+    value = -np.abs(np.random.default_rng(0).standard_normal((2, 5, *extent))).astype(np.float32)
+    value[0, 0] = -0.0
+    value[0, 1].flat[3] = -0.0
+    value[1, 2].flat[[2, 5]] = 0.0
+    value[1, 3].flat[4] = 7.0
+    found = seen(value, 1)
+    for name, array in slowly(value, 1).items():
+        np.testing.assert_allclose(getattr(found, name), array, rtol=1e-6, atol=1e-9, err_msg=name)
 
 
 @pytest.mark.parametrize("shift", [0.0, 3.0, 30.0, 1e3, 1e5])

@@ -178,10 +178,12 @@ class Recorder:
             for row, label in enumerate(found.argmax(axis=1).tolist()):
                 if np.isfinite(found[row]).all():
                     told[row] = _Told(label, float(found[row, label]), features[row])
+        # the last layers first: they are what the processor's cache still holds
+        layers = [seen(values[layer.name], layer.channel_axis) for layer in reversed(plan.layers)]
         return Together(
             np.array([one.number for one in group], np.int64),
             [self._group(one.item.label, each.label) for one, each in zip(group, told, strict=True)],
-            [seen(values[layer.name], layer.channel_axis) for layer in plan.layers],
+            layers[::-1],
         ), told
 
     def _values(self, array: NDArray[Any], names: Sequence[str]) -> dict[str, NDArray[Any]]:

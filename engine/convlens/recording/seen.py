@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,14 @@ _RUN = 4096
 """Values of one row that are added up in the layer's own precision; the sums of runs are added in float64."""
 
 _SHORT = 128
-"""Values of a row below which numpy's reductions of truth values and BLAS cost more than they save."""
+"""Values of a row below which what numpy's argmax and BLAS cost for each row is more than their work."""
+
+
+_BYTE = 255
+"""Marks that one byte counts."""
+
+_LEAST = 16
+"""Words of several bytes in a piece below which adding up the pieces costs more than the words save."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +75,9 @@ def seen(value: NDArray[Any], channel_axis: int) -> Seen:
         value: N x ... with channels along ``channel_axis``; booleans and integers count as numbers.
         channel_axis: from 1 up.
     """
-    moved = np.moveaxis(value, channel_axis, 1)
+    moved = value if channel_axis == 1 else np.moveaxis(value, channel_axis, 1)
     (images, channels), extent = moved.shape[:2], moved.shape[2:]
-    count = int(np.prod(extent))
+    count = prod(extent)
     if count == 1:
         return _single(moved.reshape(images, channels), extent)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
@@ -106,33 +114,36 @@ def _precision(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def _spatial(value: NDArray[Any], count: int) -> Seen:
     """From N x channels x spatial axes with ``count`` places."""
     dtype, rows = _precision(value.dtype), value.shape[0] * value.shape[1]
-    runs = -(-count // _RUN)
+    runs, (word, pieces) = -(-count // _RUN), _counting(count)
     most, place = np.empty(rows, dtype), np.empty(rows, np.intp)
     total, square = np.empty((rows, runs), dtype), np.empty((rows, runs), dtype)
-    short = count < _SHORT
-    zeros = np.empty(rows, np.float32 if short else np.min_scalar_type(count))
-    whole = count // runs * runs
+    zeros = np.empty((rows, pieces), np.uint32 if word == np.bool_ else word)
+    short, whole = count < _SHORT, count // runs * runs
     rest = np.zeros((2, rows)) if whole < count else None
-    marks, starts = np.empty(0), np.empty(0, np.intp)
+    marks, starts = np.empty((0, count), np.bool_), np.empty(0, np.intp)
     first = 0
     for flat in _blocks(value, count, dtype):
         own = slice(first, first := first + len(flat))
         if len(marks) < len(flat):
-            marks = np.empty(flat.shape, np.float32 if short else np.bool_)
+            marks = np.empty(flat.shape, np.bool_)
             starts = count * np.arange(len(flat))
         mark = marks[: len(flat)]
-        flat.argmax(axis=1, out=place[own])
-        flat.reshape(-1).take(starts[: len(flat)] + place[own], out=most[own], mode="clip")
         parts = flat[:, :whole].reshape(len(flat), runs, -1)
-        np.einsum("ijk->ij", parts, out=total[own])
         if short:
+            most[own] = _largest(flat, starts[: len(flat)])
+            np.equal(flat, most[own, None], out=mark)
+            mark.argmax(axis=1, out=place[own])
             np.einsum("ijk,ijk->ij", parts, parts, out=square[own])
-            np.equal(flat, 0, out=mark, casting="unsafe")
-            np.einsum("ij->i", mark, out=zeros[own])
         else:
+            flat.argmax(axis=1, out=place[own])
+            flat.reshape(-1).take(starts[: len(flat)] + place[own], out=most[own], mode="clip")
             np.vecdot(parts, parts, out=square[own])
-            np.equal(flat, 0, out=mark)
-            np.add.reduce(mark.view(np.uint8), axis=1, dtype=zeros.dtype, out=zeros[own])
+        np.einsum("ijk->ij", parts, out=total[own])
+        np.equal(flat, 0, out=mark)
+        if word == np.bool_:
+            np.add.reduce(mark, axis=1, keepdims=True, out=zeros[own])
+        else:
+            np.einsum("ijk->ij", mark.view(word).reshape(len(flat), pieces, -1), out=zeros[own])
         if rest is not None:
             last = flat[:, whole:].astype(np.float64)
             rest[0, own], rest[1, own] = last.sum(axis=1), np.einsum("ij,ij->i", last, last)
@@ -147,9 +158,43 @@ def _spatial(value: NDArray[Any], count: int) -> Seen:
         place.reshape(shape),
         sums[0].reshape(shape),
         sums[1].reshape(shape),
-        zeros.astype(np.uint32).reshape(shape),
+        _counted(zeros if word == np.bool_ else zeros.view(np.uint8)).reshape(shape),
         value.shape[2:],
     )
+
+
+@cache
+def _counting(count: int) -> tuple[np.dtype[Any], int]:
+    """How the marks of a row are counted: in words of several bytes, and in how many pieces.
+
+    Each byte of a word counts for itself, so that a piece may hold no more words than a byte can count.
+    """
+    for size in (8, 4, 2, 1) if count > _BYTE else (1,):
+        words, left = divmod(count, size)
+        even = range(-(-words // _BYTE), max(2, words // _LEAST))
+        pieces = next((pieces for pieces in even if words % pieces == 0), 0)
+        if pieces and not left:
+            return np.dtype(f"u{size}"), pieces
+    return np.dtype(np.bool_), 1
+
+
+def _counted(zeros: NDArray[Any]) -> NDArray[np.uint32]:
+    """The sum of each row of counts."""
+    found: NDArray[np.uint32] = zeros.sum(axis=1, dtype=np.uint32) if zeros.shape[1] > 1 else zeros[:, 0]
+    return found.astype(np.uint32, copy=False)
+
+
+def _largest(flat: NDArray[Any], starts: NDArray[np.intp]) -> NDArray[Any]:
+    """The largest number of each row."""
+    if flat.dtype != np.float32:
+        most: NDArray[Any] = flat.max(axis=1)
+        return most
+    bits = np.maximum.reduceat(flat.view(np.int32).reshape(-1), starts)  # in order but for negative numbers
+    most = bits.view(np.float32)
+    below = np.flatnonzero(bits < 0)
+    if len(below):
+        most[below] = flat[below].max(axis=1)
+    return most
 
 
 def _blocks(value: NDArray[Any], count: int, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
@@ -164,7 +209,10 @@ def _blocks(value: NDArray[Any], count: int, dtype: np.dtype[Any]) -> Iterator[N
 def _mend(value: NDArray[Any], count: int, total: NDArray[np.float64], square: NDArray[np.float64]) -> None:
     """Sum the rows again whose variance float32 loses, about their mean, or whose squares overflow it."""
     channels = value.shape[1]
-    for lost, wide in ((total * total > _FLAT * count * square, False), (~np.isfinite(square), True)):
+    for wide in (False, True):
+        if wide and np.isfinite(square.sum()):
+            return
+        lost = ~np.isfinite(square) if wide else total * total > _FLAT * count * square
         places, rows = np.flatnonzero(lost), max(1, _BLOCK // count)
         for first in range(0, len(places), rows):
             own = places[first : first + rows]
