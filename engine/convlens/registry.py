@@ -5,15 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic import Field as Field
 
+from convlens import listing
 from convlens.errors import ParameterError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
     from convlens.results import Result
     from convlens.targets import Spec, Target
     from convlens.watch import Watch
-
-ENTRY_POINTS = "convlens.methods"
 
 
 @dataclass(frozen=True)
@@ -303,7 +298,7 @@ class Method(ABC, Generic[P]):
         }
 
 
-_METHODS: dict[str, Method[Any]] = {}
+_METHODS = listing.REGISTERED
 M = TypeVar("M", bound=type[Method[Any]])
 
 
@@ -326,19 +321,9 @@ def register(method: M) -> M:
     return method
 
 
-@cache
-def _load() -> None:
-    package = import_module("convlens.methods")
-    for module in iter_modules(package.__path__):
-        import_module(f"convlens.methods.{module.name}")
-    for entry in entry_points(group=ENTRY_POINTS):
-        entry.load()
-
-
 def methods() -> dict[str, Method[Any]]:
     """Every registered method by name: those that come along, and those of installed packages."""
-    _load()
-    return dict(sorted(_METHODS.items()))
+    return listing.everything()
 
 
 def method(name: str) -> Method[Any]:
@@ -347,7 +332,8 @@ def method(name: str) -> Method[Any]:
     Raises:
         UsageError: there is none; the message offers the nearest.
     """
-    known = methods()
-    if name not in known:
+    found = listing.find(name)
+    if found is None:
+        known = methods()
         raise UsageError(f"no method {name!r}{nearest(name, known) or '; known: ' + ', '.join(known)}")
-    return known[name]
+    return found

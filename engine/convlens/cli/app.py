@@ -5,26 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
 from convlens import __version__
-from convlens.cli.attribute import attribute_command
-from convlens.cli.card import card_command
-from convlens.cli.evolve import evolve_command
-from convlens.cli.importing import import_command
-from convlens.cli.jobs import (
-    audit_command,
-    layers_command,
-    methods_command,
-    models_group,
-)
-from convlens.cli.merge import merge_command
 from convlens.cli.options import HELP, arranged
-from convlens.cli.record import record_command
-from convlens.cli.stylise import stylise_command
-from convlens.cli.verify import verify_command
 from convlens.errors import FAILED, STOPPED, USAGE, ConvLensError, nearest
 
 _EPILOG = (
@@ -34,25 +21,47 @@ _EPILOG = (
 )
 
 
+_JOBS = {
+    "attribute": "attribute:attribute_command",
+    "audit": "jobs:audit_command",
+    "card": "card:card_command",
+    "evolve": "evolve:evolve_command",
+    "import": "importing:import_command",
+    "layers": "jobs:layers_command",
+    "merge": "merge:merge_command",
+    "methods": "jobs:methods_command",
+    "models": "jobs:models_group",
+    "record": "record:record_command",
+    "stylise": "stylise:stylise_command",
+    "verify": "verify:verify_command",
+}
+"""Every job, and where in this package its command stands."""
+
+
 class Commands(click.Group):
-    """The jobs, then every registered method; a method's module is loaded when it is asked for."""
+    """The jobs, then every registered method; the module of either is imported when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Jobs first, methods after them."""
-        from convlens import registry
+        del ctx
+        from convlens import listing
 
-        return [*super().list_commands(ctx), *registry.methods()]
+        return [*_JOBS, *listing.summaries()]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """A job, else the method of that name as a command."""
-        job = super().get_command(ctx, name)
-        if job is not None:
-            return job
-        from convlens import registry
+        del ctx
+        if name in _JOBS:
+            module, _, command = _JOBS[name].partition(":")
+            return arranged(getattr(import_module(f"convlens.cli.{module}"), command))
+        from convlens import listing
+
+        method = listing.find(name)
+        if method is None:
+            return None
         from convlens.cli.methods import command_for
 
-        known = registry.methods()
-        return command_for(known[name]) if name in known else None
+        return command_for(method)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -66,14 +75,14 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Two lists: jobs and methods."""
-        del ctx
-        from convlens import registry
+        from convlens import listing
 
-        jobs = [(name, command.get_short_help_str(90)) for name, command in sorted(self.commands.items())]
+        commands = [(name, self.get_command(ctx, name)) for name in _JOBS]
+        jobs = [(name, command.get_short_help_str(90)) for name, command in commands if command]
         with formatter.section("Jobs"):
             formatter.write_dl(jobs)
         with formatter.section("Methods"):
-            formatter.write_dl([(name, m.summary) for name, m in registry.methods().items()])
+            formatter.write_dl(list(listing.summaries().items()))
 
 
 @click.group(
@@ -87,23 +96,6 @@ def cli() -> None:
 
     MODEL is an ONNX file, or the name of a model that `convlens models` lists.
     """
-
-
-for job in (
-    attribute_command,
-    audit_command,
-    card_command,
-    evolve_command,
-    import_command,
-    layers_command,
-    merge_command,
-    record_command,
-    stylise_command,
-    verify_command,
-):
-    cli.add_command(arranged(job))
-cli.add_command(methods_command)
-cli.add_command(models_group)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

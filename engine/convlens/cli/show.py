@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from convlens.errors import OutputError
-from convlens.watch import STATES
 
 
 def print_json(value: Any) -> None:
@@ -68,6 +67,8 @@ def check_folder(folder: Path, overwrite: bool, resume: bool = False) -> None:
         OutputError: it is a file, or it is not empty, ``overwrite`` is false and there is no unfinished
             search in it to go on with.
     """
+    from convlens.watch import STATES
+
     if resume and not overwrite and (folder / STATES).is_dir():
         return
     if folder.exists() and not folder.is_dir():
