@@ -5,15 +5,32 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benches import dream, faithfulness, load, record, rise, synthesis
+from benches import (
+    dream,
+    faithfulness,
+    gpu,
+    gradients,
+    load,
+    masks,
+    occlusion,
+    record,
+    rise,
+    start,
+    synthesis,
+)
 from benches.page import write
 
 PARTS = {
     "dream": dream,
     "faithfulness": faithfulness,
+    "gpu": gpu,
+    "gradients": gradients,
     "load": load,
+    "masks": masks,
+    "occlusion": occlusion,
     "record": record,
     "rise": rise,
+    "start": start,
     "synthesis": synthesis,
 }
 

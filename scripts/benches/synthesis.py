@@ -14,8 +14,6 @@ what else happens to lie in the heap, and makes a difference of up to a tenth to
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import subprocess
 import sys
@@ -24,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from benches.page import conditions, table
+from benches.turns import FailedError, Process
 
 TITLE = "Pictures"
 _LEAST = 0.85
-_HERE = Path(__file__).parent
 _WARM = 3  # steps at the start that do not count: kernels are chosen and memory is taken
 _KEEPING = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 _PACKAGES = ("torch-lucent==0.1.8", "kornia==0.4.1", "decorator")
@@ -79,33 +77,21 @@ class _Turns:
         settings = {key: value for key, value in vars(options).items() if key not in ("lucent", "write")}
         if way == "lucent":
             settings |= _stored(options)
-        threads, kept = str(options.threads), {} if options.give_back else _KEEPING
-        self.process = subprocess.Popen(
-            [python, "-W", "ignore", str(_HERE / "synthesis_child.py"), way, json.dumps(settings)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **kept, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
-        )
+        kept = {} if options.give_back else _KEEPING
+        self.process = Process(python, "synthesis_child.py", way, settings, options.threads, kept)
         self.turns: list[list[dict[str, Any]]] = []
 
     def take(self, steps: int, shapes: Sequence[Sequence[int]] | None = None) -> list[list[int]]:
         """Some steps; the shapes of what went into the network in them."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"steps": steps, "shapes": shapes}) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit("a process ended before its turn")
-        self.turns.append(json.loads(line))
+        try:
+            self.turns.append(self.process.ask({"steps": steps, "shapes": shapes}))
+        except FailedError as error:
+            raise SystemExit(f"a process ended before its turn: {error}") from None
         return [step["shape"] for step in self.turns[-1]]
 
     def end(self) -> None:
         """No further turn."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+        self.process.end()
 
     def found(self) -> dict[str, Any]:
         """Median seconds of a step by the clock and of the processor, the spread, and the side seen."""
