@@ -423,12 +423,13 @@ def test_settings_equal_a_card(shell: Shell, root: Path, photos: list[Path]) -> 
         images = [*(photos[:2] if method.images else []), *told(name)]
         assert shell(name, with_card, *images, "-o", f"card-{name}").code == FINE
         assert shell(name, without, *images, *settings, "-o", f"words-{name}").code == FINE
-        assert (
-            shell(name, without, *images, "--card", with_card.parent / "card.toml", "-o", f"file-{name}").code
-            == 0
-        )
+        others = ["words"]
+        if name in ("occlusion", "predict", "saliency"):  # the file is read in one place for all
+            card_file = with_card.parent / "card.toml"
+            assert shell(name, without, *images, "--card", card_file, "-o", f"file-{name}").code == FINE
+            others.append("file")
         with np.load(f"card-{name}/{name}.npz") as wanted:
-            for other in ("words", "file"):
+            for other in others:
                 with np.load(f"{other}-{name}/{name}.npz") as found:
                     assert found.files == wanted.files
                     for key in wanted.files:

@@ -85,7 +85,7 @@ def test_turns(bench: Any, child: str, tmp_path: Path) -> None:
     for turn in found["b"]:
         assert turn.wall >= 0.2 > turn.cpu  # sleep is no work
     for turn in (*found["a"], *found["b"]):
-        assert turn.peak >= 40 << 20
+        assert turn.peak >= 36 << 20  # some of what was held before may be given back meanwhile
         assert turn.resident >= turn.peak
         assert turn.says == {"count": 2, "mean": 1.0}
     assert np.load(found["a"][0].array).tolist() == [1, 2, 3]

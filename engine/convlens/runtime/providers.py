@@ -7,6 +7,7 @@ import sys
 from functools import cache
 
 from convlens.errors import ParameterError
+from convlens.precision import PRECISIONS
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -43,6 +44,20 @@ def resolve(device: str) -> str:
             "use --device cpu"
         )
     return "cuda" if device == "cuda" or (device == "auto" and has_cuda()) else "cpu"
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Look whether gradients can be taken in ``precision`` on ``device`` (``auto``, ``cpu`` or ``cuda``).
+
+    Raises:
+        ParameterError: it is no precision, or none for that device.
+    """
+    if precision not in PRECISIONS:
+        raise ParameterError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    if precision == "float16" and resolve(device) != "cuda":
+        raise ParameterError(
+            "precision is 'float16', which is for CUDA, and the model runs on the CPU; use bfloat16"
+        )
 
 
 def providers(device: str) -> list[str]:

@@ -208,3 +208,65 @@ def test_one_way_is_taken_whatever_the_clock_says(tmp_path: Any) -> None:
         changes = changes_of(np.random.default_rng(3), model, image, 5, 3)
         found.append(probed(model, image, changes, ["y"], "incremental")["y"].tobytes())
     assert found[0] == found[1] == found[2]
+
+
+def test_the_next_image_takes_over_what_the_first_one_made(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, planned = chain(tmp_path), []
+    plan = hidden._planned
+    monkeypatch.setattr(hidden, "_planned", lambda *given: planned.append(1) or plan(*given))
+    rng, kept = np.random.default_rng(4), hidden.Kept()
+    source = model.source
+    for number, side in enumerate((5, 5, 6)):  # other patches need another plan
+        image = rng.normal(0, 1, (2, 32, 32)).astype(np.float32)
+        changes = changes_of(rng, model, image, side, 4)
+        expected = probed(model, image, changes, ["y"], "dense")["y"]
+        told = Told()
+        for rows, values in probe(
+            model.runner, source.name, source.axes, image, changes, ["y"], 4, "incremental", told, kept
+        ):
+            np.testing.assert_allclose(
+                values["y"], expected[rows], rtol=0, atol=CLOSE * np.abs(expected).max()
+            )
+        assert told.way == "incremental"
+        assert len(planned) == (1, 1, 2)[number]
+
+
+def test_a_part_that_does_not_run_alone_is_no_error(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = chain(tmp_path)
+    rng = np.random.default_rng(5)
+    image = rng.normal(0, 1, (2, 32, 32)).astype(np.float32)
+    changes = changes_of(rng, model, image, 4, 4)
+
+    def refuse(self: Probing, *given: Any) -> Any:
+        raise RuntimeError("no kernel\nfor this part")
+
+    monkeypatch.setattr(Probing, "_part", refuse)
+    monkeypatch.setattr(hidden, "GAIN", 0.0)
+    told = Told()
+    found = probed(model, image, changes, ["y"], "auto", told)
+    assert told.why == "the graph does not run in pieces (no kernel for this part)"
+    np.testing.assert_array_equal(found["y"], probed(model, image, changes, ["y"], "dense")["y"])
+
+
+def test_dense_layers_of_many_weights_take_several_groups_at_once(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = chain(tmp_path)
+    rng = np.random.default_rng(6)
+    image = rng.normal(0, 1, (2, 32, 32)).astype(np.float32)
+    changes = changes_of(rng, model, image, 4, 4)
+    expected = probed(model, image, changes, ["y"], "dense")["y"]
+    sizes = []
+    for heavy in (0, 10**9):
+        monkeypatch.setattr(hidden, "_HEAVY", heavy)
+        groups = [
+            (len(rows), np.abs(values["y"] - expected[rows]).max())
+            for rows, values in probe(
+                model.runner, "x", (2, 3), image, changes, ["y"], 64, "incremental", Told()
+            )
+        ]
+        assert max(apart for _, apart in groups) <= CLOSE * np.abs(expected).max()
+        sizes.append(max(count for count, _ in groups))
+    assert sizes == [24, 9]  # 8 x 8 positions in tiles of 3 x 3: three across hold 9, 9 and 6

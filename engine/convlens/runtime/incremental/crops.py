@@ -19,6 +19,11 @@ class Windows:
     start: NDArray[np.int64]
     array: NDArray[Any]
 
+    def shows(self, start: NDArray[np.int64], size: Sequence[int], axes: Sequence[int]) -> bool:
+        """Whether these are just the cuts of ``size`` at ``start``; ``axes`` without the batch axis."""
+        same = all(self.array.shape[axis + 1] == length for axis, length in zip(axes, size, strict=True))
+        return same and np.array_equal(self.start, start)
+
     def rows(self, first: int, stop: int) -> Windows:
         """Those of some probes."""
         return Windows(self.start[first:stop], self.array[first:stop])
@@ -82,6 +87,8 @@ class Clean:
 
         ``over`` is placed in positions of the value itself, without the room.
         """
+        if over is not None and not any(self.front) and over.shows(start, size, self.axes):
+            return over.array
         shape = list(self.array.shape)
         for axis, length in zip(self.axes, size, strict=True):
             shape[axis] = length
