@@ -102,9 +102,34 @@ def test_a_silent_channel_is_said_and_drawn(tmp_path: Path) -> None:
     assert "channel 1: silent; channel 0: 2" in picture.alt
 
 
+def test_channels_that_are_all_silent_are_refused(tmp_path: Path) -> None:
+    image = np.zeros((1, 3, 6, 7), np.float32)
+    image[0, 0, 1, 1] = 1.0
+    with pytest.raises(
+        LayerError, match="channel 1 of relu2 never fires on these images, so there is nothing"
+    ):
+        dots(tmp_path).run("deconvnet", image, layer="relu2", channel="1", units=4)
+
+
+def test_all_channels_and_ranges_of_them(tmp_path: Path) -> None:
+    """Each equals what the reference agrees with: the strongest, as many as there are."""
+    net = nets.classifier(2)
+    model, images = loaded(net, tmp_path), nets.pictures(2, 2, net.shape)
+    count = deconvnet.forward(net.until("relu1"), images[0]).top.shape[0]
+    known = model.run("deconvnet", images, layer="relu1", top=count, units=2)
+    for given, numbers in (("all", [*range(count)]), ("2,0-1", [2, 0, 1])):
+        result = model.run("deconvnet", images, layer="relu1", channel=given, units=2)
+        assert result.arrays["channel"].tolist() == numbers
+        rows = [known.arrays["channel"].tolist().index(number) for number in numbers]
+        assert result.arrays["image"].tolist() == known.arrays["image"][rows].tolist()
+        np.testing.assert_allclose(result.array, known.array[rows], rtol=0, atol=DRIFT)
+
+
 def test_channels_that_there_are_not_are_refused(tmp_path: Path) -> None:
     model = dots(tmp_path)
     image = np.ones((1, 3, 6, 7), np.float32)
+    with pytest.raises(LayerError, match="no channel 2; it has channels 0 to 1"):
+        model.run("deconvnet", image, layer="relu2", channel="1-9")
     with pytest.raises(LayerError, match="no channel 2; it has channels 0 to 1"):
         model.run("deconvnet", image, layer="relu2", channel="0,2")
     for wrong in ("", "a", "1,1", "-1", [True, None]):

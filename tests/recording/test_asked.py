@@ -38,6 +38,9 @@ def recording() -> Recording:
         (("relu:0:2",), [Asked(1, (2,))]),
         (("net/relu:0",), [Asked(1, None)]),
         (("relu:5", "relu1:0"), [Asked(2, (5,)), Asked(0, (0,))]),
+        (("relu1:2-4,0", "relu1:4-5"), [Asked(0, (2, 3, 4, 0, 5))]),
+        (("relu1:all",), [Asked(0, None)]),
+        (("relu:0:1-2", "relu:all"), [Asked(1, (1, 2)), Asked(2, None)]),
         (("relu1:2", "relu1"), [Asked(0, None)]),
         (("relu1", "relu1:2"), [Asked(0, None)]),
     ],
@@ -57,6 +60,8 @@ def test_layers_and_channels_by_name(
         ("relu1:-1", "no channel -1"),
         ("relu1:1,x", "'relu1:1,x' names no channel; expected a number behind the colon, like relu1:0"),
         ("relu1:", "names no channel"),
+        ("relu1:4-2", "several like relu1:0,7 or relu1:0-7, or relu1 alone"),
+        ("relu1:6-9", "layer 'relu1' has no channel 8; it has channels 0 to 7"),
     ],
 )
 def test_what_there_is_not_is_refused(text: str, words: str, recording: Recording) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from convlens.cli.options import job_options, json_option, model_options, take_model
+from convlens.cli.options import job_options, json_option, model_options, precision_option, take_model
 from convlens.cli.show import check_folder, print_json, print_table, progress, warn_of_weights
 from convlens.errors import FAILED
 
@@ -38,6 +38,7 @@ from convlens.errors import FAILED
     type=click.Path(path_type=Path),
     help="folder for the sheet, arrays and JSON  [default: convlens-attribute]",
 )
+@precision_option
 @job_options
 @json_option
 def attribute_command(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convlens.cli.options import Numbers, json_option
+from convlens.cli.options import Numbers, batch_size_option, json_option, overwrite_option
 from convlens.cli.show import print_json, print_table, progress
 from convlens.errors import FINDING, CardError, OutputError, UsageError
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="card; NAME.card.toml beside MODEL")
 @click.option("--take", help="write the card of this place in the ranking, or of this name, all the same")
-@click.option("--overwrite", is_flag=True, help="replace a card that is already there")
+@overwrite_option("replace a card that is already there")
 @click.option(
     "--limit", type=click.IntRange(1), default=12, show_default=True, help="photos used, chosen by --seed"
 )
@@ -45,9 +45,7 @@ if TYPE_CHECKING:
     type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos"]),
     help="resampling filter",
 )
-@click.option(
-    "--batch-size", type=click.IntRange(1), default=4, show_default=True, help="images in one forward"
-)
+@batch_size_option()
 @click.option("--seed", type=int, default=0, show_default=True, help="for everything random")
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="device"

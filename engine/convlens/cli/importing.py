@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from convlens.cli.options import Numbers, json_option
+from convlens.cli.options import Numbers, json_option, overwrite_option
 from convlens.cli.show import print_json
 from convlens.errors import FINDING, OutputError, UsageError, nearest
 
@@ -21,7 +21,7 @@ EXPORTERS = "convlens.exporters"
 @click.option("--weights", type=click.Path(path_type=Path), help="local weights instead of the library's")
 @click.option("--size", type=Numbers(1, 2, whole=True), help="height,width in pixels, or one side")
 @click.option("--seed", type=int, default=0, show_default=True, help="of random weights")
-@click.option("--overwrite", is_flag=True, help="replace files of the same name")
+@overwrite_option("replace files of the same name")
 @json_option
 def import_command(model: str, as_json: bool, output: Path, overwrite: bool, **options: Any) -> int:
     """Export MODEL, written LIBRARY:NAME, to ONNX, with a card that says what the library knows.

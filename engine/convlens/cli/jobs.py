@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convlens.cli.options import HELP, job_options, json_option, model_options, take_model
+from convlens.cli.options import (
+    HELP,
+    job_options,
+    json_option,
+    model_options,
+    recording_option,
+    take_model,
+)
 from convlens.cli.show import print_findings, print_json, print_table, progress, warn_of_weights
 from convlens.errors import FAILED
 
@@ -105,13 +112,7 @@ def _axes(values: Any) -> str:
 @model_options
 @click.argument("images", nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="folder for the report")
-@click.option(
-    "--recording",
-    "rec",
-    type=click.Path(path_type=Path),
-    help="what `convlens record` made of a data set: a page for each of its layers, channel by channel; "
-    "without it one layer, over IMAGES",
-)
+@recording_option("a page for each of its layers, channel by channel; without it one layer, over IMAGES")
 @click.option(
     "--data",
     multiple=True,

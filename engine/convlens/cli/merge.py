@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from convlens.cli.options import json_option
+from convlens.cli.options import json_option, overwrite_option
 from convlens.cli.record import say_recorded
 from convlens.cli.show import print_json
 
@@ -17,7 +17,7 @@ from convlens.cli.show import print_json
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="folder for the new recording"
 )
 @click.option("--allow-repeats", is_flag=True, help="count a data set that comes twice twice")
-@click.option("--overwrite", is_flag=True, help="write into a folder that is not empty")
+@overwrite_option()
 @json_option
 def merge_command(
     recordings: tuple[Path, ...], output: Path, allow_repeats: bool, overwrite: bool, as_json: bool

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 import click
 
-from convlens.cli.options import arranged, job_options, json_option, model_options, take_model
+from convlens.cli.options import (
+    arranged,
+    job_options,
+    json_option,
+    model_options,
+    precision_option,
+    recording_option,
+    resume_option,
+    take_model,
+)
 from convlens.cli.recordings import recording_options, take_recording
 from convlens.cli.show import (
     check_folder,
@@ -65,16 +74,13 @@ def command_for(method: Method[Any]) -> click.Command:
             "default",
         )(command)
     if method.recording == "may":
-        command = click.option(
-            "--recording",
-            "rec",
-            type=click.Path(path_type=Path),
-            help="what `convlens record` made of a data set",
-        )(command)
+        command = recording_option()(command)
     if method.images:
         command = click.argument("images", nargs=-1, required=True)(command)
     elif method.asks:
         command = click.argument(method.asks, nargs=-1)(command)
+    if method.gradients and method.recording != "must":
+        command = precision_option(command)
     command = recording_options(command) if method.recording == "must" else model_options(command)
     paper = method.paper
     text = f"{_sentence(method)}\n\n{_asked(method)}Source: {paper.cite}" + (
@@ -91,8 +97,7 @@ def _watch_options(command: Any) -> Any:
         show_default=True,
         help="pictures on the way that are kept in the folder frames",
     )
-    resume = click.option("--resume", is_flag=True, help="go on with a search that was stopped")
-    return frames(resume(command))
+    return frames(resume_option("go on with a search that was stopped")(command))
 
 
 def _asked(method: Method[Any]) -> str:

@@ -88,6 +88,32 @@ def _number(text: str) -> int | float:
         return float(text)
 
 
+def overwrite_option(text: str = "write into a folder that is not empty") -> Callable[[F], F]:
+    """``--overwrite``; ``text`` says what may be lost."""
+    return click.option("--overwrite", is_flag=True, help=text)
+
+
+def resume_option(text: str) -> Callable[[F], F]:
+    """``--resume``; ``text`` says what goes on."""
+    return click.option("--resume", is_flag=True, help=text)
+
+
+def batch_size_option(text: str = "images in one forward", default: int = 4) -> Callable[[F], F]:
+    """``--batch-size``; ``text`` says what it bounds."""
+    return click.option("--batch-size", type=click.IntRange(1), default=default, show_default=True, help=text)
+
+
+def recording_option(text: str = "") -> Callable[[F], F]:
+    """``--recording``, of commands that can do without one; ``text`` says what it is for."""
+    what = "what `convlens record` made of a data set"
+    return click.option(
+        "--recording",
+        "rec",
+        type=click.Path(path_type=Path),
+        help=f"{what}: {text}" if text else what,
+    )
+
+
 def runs_on() -> list[Callable[[F], F]]:
     """The device and its threads."""
     return [
@@ -163,20 +189,14 @@ def job_options(command: F) -> F:
     """What every command that runs the model on images takes."""
     for option in reversed(
         [
-            click.option(
-                "--batch-size",
-                type=click.IntRange(1),
-                default=8,
-                show_default=True,
-                help="images in one forward; bounds the memory, never changes a result",
-            ),
+            batch_size_option("images in one forward; bounds the memory, never changes a result"),
             click.option("--seed", type=int, default=0, show_default=True, help="for everything random"),
             click.option(
                 "--allow-uncertified",
                 is_flag=True,
                 help="run although PyTorch and onnxruntime disagree on this model",
             ),
-            click.option("--overwrite", is_flag=True, help="write into a folder that is not empty"),
+            overwrite_option(),
         ]
     ):
         command = option(command)
@@ -194,6 +214,14 @@ def arranged(command: click.Command) -> click.Command:
     return command
 
 
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="of gradients; the lower ones (autocast) are for a GPU, less exact, and refused where that matters",
+)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="print JSON on stdout")
 
 
@@ -209,6 +237,7 @@ def take_model(options: dict[str, Any]) -> Any:
         card=options.pop("card"),
         device=options.pop("device"),
         threads=options.pop("threads"),
+        precision=options.pop("precision", "float32"),
         feeds=dict(options.pop("feeds")),
         **settings,
     )

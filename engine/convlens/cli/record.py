@@ -10,7 +10,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from convlens.cli.options import json_option, model_options, take_model
+from convlens.cli.options import (
+    batch_size_option,
+    json_option,
+    model_options,
+    overwrite_option,
+    resume_option,
+    take_model,
+)
 from convlens.cli.show import print_json, print_table, progress, warn_of_weights
 from convlens.errors import FAILED, UsageError
 
@@ -42,13 +49,7 @@ from convlens.errors import FAILED, UsageError
     type=click.IntRange(1),
     help="batches that are decoded, run and reduced at once; one a core by default, at most eight",
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1),
-    default=8,
-    show_default=True,
-    help="images in one forward; bounds the memory",
-)
+@batch_size_option("images in one forward; bounds the memory", default=8)
 @click.option(
     "--runner",
     "name_of_runner",
@@ -59,8 +60,8 @@ from convlens.errors import FAILED, UsageError
 )
 @click.option("--append", "further", is_flag=True, help="add the images to the finished recording in -o")
 @click.option("--allow-repeats", is_flag=True, help="with --append: also images that are recorded already")
-@click.option("--resume", is_flag=True, help="go on with a recording that was stopped")
-@click.option("--overwrite", is_flag=True, help="write into a folder that is not empty")
+@resume_option("go on with a recording that was stopped")
+@overwrite_option()
 @json_option
 @click.pass_context
 def record_command(

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from convlens.cli.options import Numbers, json_option, model_options, take_model
+from convlens.cli.options import (
+    Numbers,
+    json_option,
+    model_options,
+    overwrite_option,
+    resume_option,
+    take_model,
+)
 from convlens.cli.show import print_json, progress, warn_of_weights
 from convlens.errors import FAILED, STOPPED
 
@@ -33,8 +40,8 @@ from convlens.errors import FAILED, STOPPED
     show_default=True,
     help="folder for the pictures",
 )
-@click.option("--resume", is_flag=True, help="leave the pictures that are there already, and go on")
-@click.option("--overwrite", is_flag=True, help="write into a folder that is not empty")
+@resume_option("leave the pictures that are there already, and go on")
+@overwrite_option()
 @json_option
 def stylise_command(
     images: tuple[str, ...],

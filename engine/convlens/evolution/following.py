@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convlens.attribution.layerwise.units import seen
+from convlens.channels import channels_behind, split_channels
 from convlens.errors import LayerError
 
 if TYPE_CHECKING:
@@ -53,31 +54,26 @@ def moved(before: Strongest, now: Strongest) -> NDArray[np.bool_]:
 
 
 def asked(model: Model, texts: Sequence[str]) -> dict[str, list[int]]:
-    """Channels as they were typed, ``relu2:17`` or ``relu2:3,17``, by the layer's name.
+    """Channels as they were typed, ``relu2:17``, ``relu2:3,8-11`` or ``relu2:all``, by the layer's name.
 
     Raises:
         LayerError: a layer without channels or that does not exist, or a channel that it does not have.
     """
     found: dict[str, list[int]] = {}
     for text in texts:
-        name, colon, tail = text.rpartition(":")
-        layer = model.layers.find(name if colon else text)
+        known = {name for layer in model.layers for name in (layer.name, layer.alias)}
+        name, tail = split_channels(text, known)
+        layer = model.layers.find(name)
         if layer.channel_axis is None or layer.channels is None:
             raise LayerError(f"layer {layer.alias!r} has no channel axis of known length; choose another")
-        try:
-            numbers = [int(part) for part in tail.split(",")] if colon else []
-        except ValueError:
-            numbers = []
-        if not numbers:
+        if tail is None:
             raise LayerError(
                 f"{text!r} names no channel; expected a number behind the colon, like {layer.alias}:0"
             )
-        wrong = next((number for number in numbers if not 0 <= number < (layer.channels or 0)), None)
-        if wrong is not None:
-            last = layer.channels - 1
-            raise LayerError(f"layer {layer.alias!r} has no channel {wrong}; it has channels 0 to {last}")
-        known = found.setdefault(layer.name, [])
-        known += [number for number in dict.fromkeys(numbers) if number not in known]
+        numbers = channels_behind(text, tail, layer.alias, layer.channels)
+        numbers = tuple(range(layer.channels)) if numbers is None else numbers
+        own = found.setdefault(layer.name, [])
+        own += [number for number in dict.fromkeys(numbers) if number not in own]
     return found
 
 

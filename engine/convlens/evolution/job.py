@@ -37,7 +37,7 @@ def evolve(
     top: int = 3,
     limit: int = 512,
     threshold: float = 0.95,
-    batch_size: int = 8,
+    batch_size: int = 4,
     seed: int = 0,
     allow_uncertified: bool = False,
     progress: Callable[[float], None] = lambda _share: None,

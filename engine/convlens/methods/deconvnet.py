@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
+from convlens.channels import ALL, check_channels, counted_channels
 from convlens.errors import LayerError
 from convlens.registry import Field, Finding, Job, Method, Paper, Parameters, register
 from convlens.results import Result
@@ -22,18 +24,16 @@ _NONE = -1  # the image of a unit that there is not
 
 
 def _numbers(value: Any) -> Any:
-    """Whole numbers; text as the command line gives it, like ``3,17``."""
+    """``all``, or channels by number, each named once: a row of the result is of a channel."""
     if value is None:
         return None
-    parts: Any = value.split(",") if isinstance(value, str) else value
-    parts = [parts] if isinstance(parts, int) and not isinstance(parts, bool) else parts
-    try:
-        numbers = tuple(int(part) for part in parts)
-    except (TypeError, ValueError):
-        raise ValueError("expected numbers of channels like 3,17") from None
-    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise ValueError("expected different numbers of channels from 0 up, like 3,17")
-    return numbers
+    found = counted_channels(value)
+    if found is None:
+        return ALL
+    again = [number for number, times in Counter(found).items() if times > 1]
+    if again:
+        raise ValueError(f"channel {again[0]} is named more than once; name it once")
+    return found
 
 
 class DeconvnetParameters(Parameters):
@@ -43,8 +43,8 @@ class DeconvnetParameters(Parameters):
         None,
         description="a layer by name or alias; by default the deepest whose units see less than the image",
     )
-    channel: Annotated[tuple[int, ...] | None, BeforeValidator(_numbers)] = Field(
-        None, description="channels by their numbers, like 3,17; the strongest by default"
+    channel: Annotated[tuple[int, ...] | Literal["all"] | None, BeforeValidator(_numbers)] = Field(
+        None, description="channels by their numbers (3,17,40-43 or all); the strongest by default"
     )
     top: int = Field(9, ge=1, le=512, description="how many channels where none are named")
     units: int = Field(9, ge=1, le=100, description="how many units of a channel, over all images")
@@ -83,10 +83,11 @@ class Deconvnet(Method[DeconvnetParameters]):
     kind = "montage"
     Parameters = DeconvnetParameters
     gradients = True
+    lowers = True
     together = True
 
     def run(self, job: Job[DeconvnetParameters]) -> Result:
-        """One forward an image for the activations, then one backward a unit."""
+        """Two forwards an image, the first for the activations, then one backward a unit."""
         import numpy as np
 
         from convlens.attribution.layerwise.projected import projected, switches
@@ -100,13 +101,20 @@ class Deconvnet(Method[DeconvnetParameters]):
         channel = _channels(peaks, layer, settings)
         units = _units(job, layer, peaks, channel)
         kept = units["image"] != _NONE
+        if not kept.any():
+            asked = ", ".join(map(str, channel.tolist()[:9]))
+            raise LayerError(
+                f"channel{'s' * (len(channel) > 1)} {asked} of {layer.alias} never fire"
+                f"{'s' * (len(channel) == 1)} on these images, so there is nothing to project back; "
+                "leave --channel out for the strongest ones"
+            )
         count, extent = kept.shape[1], [array.shape[axis] for axis in model.source.spatial]
         named = channel[:, None].repeat(count, axis=1)
         boxes = np.zeros((*kept.shape, 2 * max(2, len(extent))), np.int64)
         boxes[kept] = [seen(layer, place, extent) for place in units["position"][kept].tolist()]
         signal = projected(
             model,
-            array[units["image"][kept]],
+            array,
             layer,
             named[kept],
             units["position"][kept],
@@ -114,6 +122,7 @@ class Deconvnet(Method[DeconvnetParameters]):
             "deconvnet",
             job.batch_size,
             job.advance,
+            images=units["image"][kept],
             **({"prepare": last_stands} if settings.unpool == "last" else {}),
         )
         found = np.zeros((*kept.shape, *signal.shape[1:]), signal.dtype)
@@ -196,10 +205,10 @@ def _channels(peaks: Peaks, layer: Layer, settings: DeconvnetParameters) -> NDAr
     import numpy as np
 
     total = peaks.value.shape[1]
+    if settings.channel == ALL:
+        return np.arange(total)
     if settings.channel is not None:
-        if max(settings.channel) >= total:
-            wrong = f"layer {layer.alias!r} has no channel {max(settings.channel)}"
-            raise LayerError(f"{wrong}; it has channels 0 to {total - 1}")
+        check_channels(settings.channel, layer.alias, total)
         return np.asarray(settings.channel)
     best = np.lexsort((-peaks.before, -peaks.value), axis=0)[0]
     value, before = (np.take_along_axis(each, best[None], axis=0)[0] for each in (peaks.value, peaks.before))

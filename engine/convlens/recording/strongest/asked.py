@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.errors import LayerError
+from convlens.channels import channels_behind, split_channels
 
 if TYPE_CHECKING:
     from convlens.model import Model
@@ -32,8 +32,8 @@ def asked(recording: Recording, texts: Sequence[str]) -> list[Asked]:
 
     Args:
         recording: what is asked.
-        texts: ``relu3_1:17``, several as ``relu3_1:17,40``, or ``relu3_1`` for a layer as a whole. A name
-            that has a colon itself is a layer's where the recording knows it.
+        texts: ``relu3_1:17``, several as ``relu3_1:17,40-43``, or ``relu3_1`` for a layer as a whole (also
+            ``relu3_1:all``). A name that has a colon itself is a layer's where the recording knows it.
 
     Raises:
         LayerError: a layer that was not recorded, or a channel that it does not have.
@@ -48,22 +48,10 @@ def asked(recording: Recording, texts: Sequence[str]) -> list[Asked]:
 
 
 def _one(recording: Recording, text: str) -> Asked:
-    names = {name for layer in recording.layers for name in (layer.alias, layer.name)}
-    if text in names or ":" not in text:
-        return Asked(recording.layer(text), None)
-    name, _, tail = text.rpartition(":")
+    name, tail = split_channels(text, {name for one in recording.layers for name in (one.alias, one.name)})
     layer = recording.layer(name)
-    alias, count = recording.layers[layer].alias, recording.layers[layer].channels
-    try:
-        channels = tuple(int(part) for part in tail.split(","))
-    except ValueError:
-        raise LayerError(
-            f"{text!r} names no channel; expected a number behind the colon, like {alias}:0, several like "
-            f"{alias}:0,{count - 1}, or {alias} alone"
-        ) from None
-    wrong = next((channel for channel in channels if not 0 <= channel < count), None)
-    if wrong is not None:
-        raise LayerError(f"layer {alias!r} has no channel {wrong}; it has channels 0 to {count - 1}")
+    followed = recording.layers[layer]
+    channels = None if tail is None else channels_behind(text, tail, followed.alias, followed.channels)
     return Asked(layer, channels)
 
 

@@ -216,9 +216,9 @@ class _Cuts:
         """
         to = self.to
         units = unit_rows(to.layer, to.channel[at[0]], to.position[at])
-        given = array[[rows[group[0]] for group in groups]]
+        images = [int(rows[group[0]]) for group in groups]
         own = [units[list(group)] for group in groups]
-        signals = projected_together(self.model, given, to.layer, own, rule, batch_size)
+        signals = projected_together(self.model, array, to.layer, own, rule, batch_size, images)
         if any(signals.shape[axis + 1] != array.shape[axis + 1] for axis in self.axes):
             raise UnsupportedError(
                 f"signals arrive as {list(signals.shape[1:])} where the input is {list(array.shape[1:])}, so "

@@ -6,24 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, JsonValue
 
+from convlens.channels import ALL, counted_channels
 from convlens.registry import Field, Parameters
 
 
-def _channels(value: Any) -> Any:
-    """``all``, or numbers and ranges like ``0,4,8-11``, checked."""
-    if value is None or value == "all":
-        return value
-    text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-    text = str(text) if isinstance(text, int) and not isinstance(text, bool) else text
-    if not isinstance(text, str):
-        raise ValueError("expected all, or numbers and ranges like 0,4,8-11")
-    found: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdigit() or not (last.isdigit() or not last) or (last and int(last) < int(first)):
-            raise ValueError("expected all, or numbers and ranges like 0,4,8-11")
-        found += range(int(first), int(last or first) + 1)
-    return ",".join(map(str, dict.fromkeys(found)))
+def _channels(value: Any) -> str | None:
+    """``all``, or each channel once by its number with commas between."""
+    if value is None:
+        return None
+    found = counted_channels(value)
+    return ALL if found is None else ",".join(map(str, dict.fromkeys(found)))
 
 
 Channels = Annotated[str | None, BeforeValidator(_channels)]
