@@ -13,16 +13,18 @@ from convlens.cards import Card
 from convlens.classes import Classes, find_classes
 from convlens.graph.bind import Feed
 from convlens.graph.graph import Graph, Node
-from convlens.graph.layers import Facts, Layer, Layers, find_layers
+from convlens.graph.layers import Facts, Layer, Layers, find_layers, total_macs
 from convlens.graph.load import load_graph
 from convlens.graph.passes.unbatched import give_batch
 from convlens.graph.reading import Digest
 from convlens.graph.source import Source, find_source
 from convlens.inputs import Inputs
+from convlens.precision import FULL, check_graph
 from convlens.preprocess import Preprocess, complete
 from convlens.registry import Images
 from convlens.results import Result
 from convlens.running import run
+from convlens.runtime.providers import check_precision
 from convlens.runtime.runner import Runner
 from convlens.targets import Spec, Target, need_classes, resolve
 from convlens.trust.batches import Batching, batching_of
@@ -45,6 +47,7 @@ def load(
     device: str = "auto",
     threads: int | None = None,
     feeds: Mapping[str, Feed] | None = None,
+    precision: str = FULL,
     **settings: Any,
 ) -> Model:
     """Load a model.
@@ -55,6 +58,9 @@ def load(
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: threads inside one onnxruntime forward; None leaves it to onnxruntime.
         feeds: inputs to bind to constants, by name: a number, lists of them, an array or a ``.npy`` file.
+        precision: of gradients: ``float32``, or faster and less exact on a GPU ``float16`` or ``bfloat16``
+            (autocast). Methods that need every bit refuse the lower ones; onnxruntime computes as the file
+            says.
         settings: single card settings: ``mean``, ``std``, ``layout``, ``size``, ``range``,
             ``channels``, ``labels``, ``scores``, ``resize``, ``crop``, ``interpolation``, ``kind``,
             ``name`` (of the input), ``rate``, ``pad``, ``vocabulary``.
@@ -62,8 +68,10 @@ def load(
     Raises:
         ModelFileError: the file cannot be read.
         UsageError: there is no such file or name.
+        ParameterError: the device or the model cannot do ``precision``.
         CardError: the card is malformed.
     """
+    check_precision(precision, device)
     file = catalogue.locate(fspath(path))
     if card is None:
         chosen = Card.beside(file) or Card()
@@ -72,13 +80,13 @@ def load(
     chosen = chosen.override(settings)
     bound = {**chosen.feeds, **(feeds or {})}
     graph, digest = load_graph(file, bound, images=True)
-    model = Model(graph, chosen, file, digest, device, threads)
+    model = Model(graph, chosen, file, digest, device, threads, precision)
     if chosen.input.size is not None and any(node.op == "If" for node in graph.nodes):
         source = model.source  # at a size that is said, conditions on sizes are decided
         added = give_batch.done in graph.changes  # the file's own axes are counted without it
         sizes = dict(zip((axis - added for axis in source.spatial), chosen.input.size, strict=False))
         graph, digest = load_graph(file, bound, {source.name: sizes}, images=True)
-        model = Model(graph, chosen, file, digest, device, threads)
+        model = Model(graph, chosen, file, digest, device, threads, precision)
     return model
 
 
@@ -93,14 +101,22 @@ class Model:
         digest: Digest,
         device: str = "auto",
         threads: int | None = None,
+        precision: str = FULL,
     ) -> None:
-        """Take a graph and its card; executors are made when they are needed."""
+        """Take a graph and its card; executors are made when they are needed.
+
+        Raises:
+            ParameterError: the device or the model cannot do ``precision``.
+        """
+        check_precision(precision, device)
+        check_graph(precision, graph)
         self.graph = graph
         self.card = card
         self.path = path
         self._digest = digest
         self.device = device
         self.threads = threads
+        self.precision = precision
         self._torch: dict[str, TorchGraph] = {}
         self._certificates: dict[int, Certificate] = {}
         self._against_file: dict[int, tuple[Check, ...]] = {}
@@ -181,6 +197,7 @@ class Model:
             self.threads,
             self.source.name,
             together=lambda: self.batching().together,
+            macs=lambda: total_macs(self.layers),
         )
 
     @property
@@ -198,18 +215,24 @@ class Model:
             import torch
 
             from convlens.instrument.build import TorchGraph
+            from convlens.instrument.layout import arrange
 
             graph = TorchGraph(self.graph, getattr(torch, dtype))
             if self.runner.device == "cuda" and torch.cuda.is_available():
-                graph.to("cuda")
+                arrange(graph.to("cuda"), "cuda", halves=self.precision != FULL)
             self._torch[dtype] = graph
         return self._torch[dtype]
 
     def session(self, rule: str = "plain", dtype: str = "float32") -> Session:
-        """A context with taps and a rule on the PyTorch graph; layers go by name or alias."""
+        """A context with taps and a rule on the PyTorch graph; layers go by name or alias.
+
+        It computes in the model's precision, float64 in float64; in float16 a gradient is taken by
+        :meth:`~convlens.instrument.session.Session.gradient`, which keeps it in range.
+        """
         from convlens.instrument.session import Session
 
-        return Session(self.instrument(dtype), rule, self.value_name, self.source.name)
+        lowered = self.precision if dtype == "float32" else FULL
+        return Session(self.instrument(dtype), rule, self.value_name, self.source.name, lowered)
 
     def value_name(self, name: str) -> str:
         """The ONNX value name for an alias; a name that is no alias comes back as it is."""
@@ -280,7 +303,7 @@ class Model:
         classes, labels = self.classes, self.card.labels_for(self.graph)
         return resolve(spec, self.graph, self.layers, classes, self.source, labels)
 
-    def probabilities(self, images: Images, batch_size: int = 8) -> NDArray[Any]:
+    def probabilities(self, images: Images, batch_size: int = 4) -> NDArray[Any]:
         """Class probabilities, N x classes, by onnxruntime.
 
         Raises:
@@ -296,7 +319,7 @@ class Model:
         images: Inputs | None = None,
         target: Spec = None,
         *,
-        batch_size: int = 8,
+        batch_size: int = 4,
         seed: int = 0,
         allow_uncertified: bool = False,
         progress: Callable[[float], None] | None = None,

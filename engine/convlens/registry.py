@@ -199,6 +199,7 @@ class Method(ABC, Generic[P]):
         Parameters: what it can be told.
         images: whether it runs on images, or tells of the model alone.
         gradients: whether it needs the PyTorch graph.
+        lowers: whether it can take its gradients in less than float32 (see :mod:`convlens.precision`).
         target: whether something is explained.
         classes: whether the model must have class scores.
         saves: whether the command writes files without being asked to.
@@ -218,6 +219,7 @@ class Method(ABC, Generic[P]):
     Parameters: ClassVar[type[Parameters]] = Parameters
     images: ClassVar[bool] = True
     gradients: ClassVar[bool] = False
+    lowers: ClassVar[bool] = False
     target: ClassVar[bool] = False
     classes: ClassVar[bool] = False
     saves: ClassVar[bool] = True

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convlens import cache, registry
-from convlens.errors import TargetError, UncertifiedError, UnsupportedError, UsageError
+from convlens import cache, precision, registry
+from convlens.errors import ParameterError, TargetError, UncertifiedError, UnsupportedError, UsageError
 from convlens.graph import bind
 from convlens.ops.quantcodes import straight_through
 from convlens.registry import Images, Job
@@ -46,6 +46,11 @@ def run(
     settings = technique.parse(parameters)
     if batch_size < 1:
         raise UsageError(f"batch size is {batch_size}; expected 1 or more")
+    if technique.gradients and not technique.lowers and model.precision != precision.FULL:
+        raise ParameterError(
+            f"{method} takes its gradients in float32, as its sums or what it finds rest on them; precision "
+            f"is {model.precision!r}, leave it at float32"
+        )
     if technique.images and images is None:
         raise UsageError(f"{method} needs images; expected at least one")
     if recording is not None and technique.recording == "no":
@@ -71,9 +76,14 @@ def run(
     how = _how(model, settings, goal, seed, certificate, allow_uncertified)
     if recording is not None:
         how["recording"] = recording.record()
-    result = _watched(technique, job, how) if technique.searches else technique.run(job)
+    lowered = model.precision if technique.lowers and batch.array.dtype != np.float64 else precision.FULL
+    with precision.taken(lowered) as passes:
+        result = _watched(technique, job, how) if technique.searches else technique.run(job)
     if technique.gradients and (estimated := straight_through(model.graph)):
         how["gradients"] = estimated
+    if lowered != precision.FULL:
+        how |= {"precision": lowered, "gradients": passes.words()}
+        warnings += filter(None, [passes.warning()])
     warnings += [text for text in result.how.get("warnings", ()) if text not in warnings]
     return replace(result, how={**how, **result.how, "warnings": warnings})
 

@@ -194,7 +194,7 @@ def side_by_side(
     *,
     quick: bool = False,
     faithfulness: bool = False,
-    batch_size: int = 8,
+    batch_size: int = 4,
     seed: int = 0,
     allow_uncertified: bool = False,
     progress: Callable[[float], None] = lambda _share: None,

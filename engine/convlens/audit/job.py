@@ -36,7 +36,7 @@ def audit(
     paths: Sequence[Path],
     output: Path,
     *,
-    batch_size: int = 8,
+    batch_size: int = 4,
     seed: int = 0,
     allow_uncertified: bool = False,
     overwrite: bool = False,

@@ -19,8 +19,9 @@ from convlens.graph.graph import Graph, Node
 from convlens.graph.pause import no_collection
 from convlens.graph.rectifiers import Rectifier, find_rectifiers
 from convlens.instrument.branching import Branching
-from convlens.instrument.failing import named
-from convlens.instrument.gates import gated
+from convlens.instrument.failing import TORCH, failed
+from convlens.instrument.gates import gated, opened
+from convlens.instrument.layout import arrange, steadied
 from convlens.instrument.maker import Maker, from_array, to_tensor, with_integers, wrapped
 from convlens.instrument.rules import Rule
 from convlens.ops.quantcodes import find_codes, takes_codes
@@ -79,6 +80,7 @@ class TorchGraph(nn.Module):
         self._constants: dict[str, str] = {}
         self._steps = self._build()
         self._step_of = {out: step for step in self._steps for out in step.node.outputs if out}
+        arrange(self)
         self.eval()
         self.requires_grad_(False)
 
@@ -104,7 +106,7 @@ class TorchGraph(nn.Module):
             assert entry is not None
             maker = Maker(node, self.graph, self.dtype, self.codes)
             try:
-                call = entry.torch(maker)
+                call = steadied(entry.torch(maker))
             except UnsupportedError:
                 raise
             except Exception as error:
@@ -204,8 +206,10 @@ class TorchGraph(nn.Module):
         for step, expired in zip(plan.steps, plan.expire, strict=True):
             arguments = [self._read(name, held) for name in step.inputs]
             inside = {"rule": rule} if isinstance(step.call, Branching) else {}
-            with named(step.node):
+            try:
                 result = step.call(*arguments, **inside)
+            except TORCH as error:
+                raise failed(step.node, error) from error
             results = result if isinstance(result, tuple) else (result,)
             for name, computed in zip(step.node.outputs, results, strict=False):
                 if not name:
@@ -214,7 +218,10 @@ class TorchGraph(nn.Module):
                 rectifier = self.rectifiers.get(name) if gate else None
                 if rectifier is not None and rule is not None:
                     source = held[rectifier.source]
-                    value = gated(source, value, rule, partial(self._replay, rectifier, held))
+                    if rectifier.name == "Relu":
+                        value = opened(source, value, rule)
+                    else:
+                        value = gated(source, value, rule, partial(self._replay, rectifier, held))
                 held[name] = edits[name](value) if name in edits else value
                 yield name, held[name]
             for name in expired:

@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from convlens.errors import ConvLensError, UnsupportedError
+from convlens.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from convlens.graph.graph import Node
+
+
+TORCH = (RuntimeError, ValueError, TypeError, IndexError)
+"""What torch raises where an operator cannot be computed; no error of ours is one of them."""
 
 
 @contextmanager
@@ -21,8 +25,11 @@ def named(node: Node) -> Iterator[None]:
     """
     try:
         yield
-    except ConvLensError:
-        raise
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        where = node.name or node.outputs[0]
-        raise UnsupportedError(f"{node.full_op} node {where!r} failed in PyTorch: {error}") from error
+    except TORCH as error:
+        raise failed(node, error) from error
+
+
+def failed(node: Node, error: Exception) -> UnsupportedError:
+    """``error`` as one that names ``node``."""
+    where = node.name or node.outputs[0]
+    return UnsupportedError(f"{node.full_op} node {where!r} failed in PyTorch: {error}")

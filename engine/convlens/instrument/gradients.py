@@ -12,7 +12,10 @@ from torch import Tensor
 
 from convlens.errors import TargetError
 from convlens.explained import explained_at
+from convlens.instrument import halves
 from convlens.instrument.session import Session
+from convlens.instrument.several import shared
+from convlens.precision import FULL, in_use
 from convlens.rows import repeated
 from convlens.targets import check_rows
 
@@ -102,34 +105,35 @@ def unit_gradients(
     batch_size: int,
     advance: Callable[[float], None] = lambda _share: None,
     prepare: Callable[[Session], None] = lambda _session: None,
+    images: Sequence[int] | NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """The signal at the input for one unit of ``layer``, or the sum of several, per row of ``array``.
+    """The signal at the input for one unit of ``layer``, or the sum of several, per row.
 
     Args:
         model: the model.
-        array: inputs, one for each unit; repeat an image to look at several of its units.
+        array: inputs, images first.
         layer: where the units lie.
         units: index of each unit along every axis of the layer after the batch, rows x (rank - 1); or rows x
             units x (rank - 1) for the sum of several, with -1 where a row has fewer.
         rule: ``plain``, ``deconvnet`` or ``guided``.
-        batch_size: rows in one forward and backward.
+        batch_size: images in one forward and backward.
         advance: called with the share that is done.
         prepare: called with each batch's session before it runs.
+        images: which image each row is of, so that an image goes forward once for all of its rows; each
+            row has an image of its own without it.
     """
 
-    def score(values: Mapping[str, Tensor], start: int) -> Tensor:
+    def pick(values: Mapping[str, Tensor], places: Sequence[int], rows: Sequence[int]) -> Tensor:
         value = values[layer.name]
-        own = torch.from_numpy(units[start : start + len(value)]).to(value.device)
-        row = torch.arange(len(value), device=value.device)
+        own = torch.from_numpy(units[list(rows)]).to(value.device)
+        at = torch.tensor(places, device=value.device)
         if own.ndim == 2:
-            return value[(row, *own.unbind(dim=1))]
-        several = value[(row[:, None], *own.clamp(min=0).unbind(dim=2))]
+            return value[(at, *own.unbind(dim=1))]
+        several = value[(at[:, None], *own.clamp(min=0).unbind(dim=2))]
         return torch.where(own[..., 0] >= 0, several, 0).sum(dim=1)
 
-    place = explained_at(model.graph, model.source).value
-    goal = _Goal((layer.name,), score, f"units of {layer.alias}")
-    parts = _parts(model, array, goal, place, rule, batch_size, advance, None, prepare)
-    return np.concatenate([part.gradient for part in parts])
+    of, text = range(len(array)) if images is None else images, f"units of {layer.alias}"
+    return shared(model, array, of, (layer.name,), pick, text, rule, batch_size, advance, prepare)[0]
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,13 @@ class Part:
     value: NDArray[Any]
     gradient: NDArray[Any]
     scores: NDArray[Any]
+
+    def with_rows(self, rows: NDArray[np.bool_], other: Part) -> Part:
+        """The same with ``other``'s numbers where ``rows`` is true."""
+        if len(rows) != len(self.value):  # the rows count what was found on one image
+            return other
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Part(*(np.where(rows.reshape(-1, *[1] * (a.ndim - 1)), b, a) for a, b in pairs))
 
 
 @dataclass(frozen=True)
@@ -172,39 +183,61 @@ def _parts(
     batch_size: int,
     advance: Callable[[float], None],
     points: NDArray[Any] | None,
-    prepare: Callable[[Session], None] = lambda _session: None,
 ) -> Iterator[Part]:
     """Forward to what ``goal`` reads, backward from each row's own score to ``place``, in batches."""
     source = model.source.name
     if points is not None and place == source:
         array, points = points, None
-    graph = model.instrument("float64" if array.dtype == np.float64 else "float32")
-    fixed = model.runner.fixed_batch
+    use, way = in_use(), (source, place, rule, *goal.names)
+    lowered = use.lowered(array)
     step = model.runner.step(min(batch_size, len(array)))
     for start in range(0, len(array), step):
+        own = None if points is None else points[start : start + step]
         part = array[start : start + step]
-        count = len(part)
-        if fixed and count < fixed:  # the file takes no fewer; the copies' results are dropped
-            part = repeated(part, fixed)
-        with Session(graph, rule, source=source) as session:
-            prepare(session)
-            tap = None if place == source else session.tap(place)
-            if tap is not None:
-                own = None if points is None else points[start : start + step]
-                tap.replace(_leaf if own is None else _put(own, len(part)))
-            run = session.run(part, goal.names)
-            for name, value in run.items():
-                check_rows(name, tuple(value.shape), len(part), goal.alone)
-            given = run if goal.alone else {name: value[:count] for name, value in run.items()}
-            found = goal.score(given, start)
-            x = session.input if tap is None else tap.value
-            if x is None or not found.requires_grad:
-                raise TargetError(f"{goal.text} has no gradient; choose a value before the step that cuts it")
-            (signal,) = torch.autograd.grad(found.sum(), x, allow_unused=True)
-        if signal is None:
-            raise TargetError(f"{goal.text} does not depend on {'the input' if tap is None else place}")
-        yield Part(*(each.detach().cpu().numpy()[:count] for each in (x, signal, found)))
+        found, lost = _part(model, part, goal, place, rule, start, own, lowered)
+        if lowered != FULL and way not in use.found and not (start or lost[0]):
+            first = None if own is None else own[:1]
+            full, _ = _part(model, part[:1], goal, place, rule, start, first, FULL)
+            use.compare(way, found.gradient[:1], full.gradient[:1])
+        if lost.any():
+            full, _ = _part(model, part, goal, place, rule, start, own, FULL)
+            found = found.with_rows(lost, full)
+        yield found
         advance(min(1.0, (start + step) / len(array)))
+
+
+def _part(
+    model: Model,
+    part: NDArray[Any],
+    goal: _Goal,
+    place: str,
+    rule: str,
+    start: int,
+    points: NDArray[Any] | None,
+    precision: str,
+) -> tuple[Part, NDArray[np.bool_]]:
+    """One batch, which begins at image number ``start``, and which of its rows are to be taken in float32."""
+    source, count, fixed = model.source.name, len(part), model.runner.fixed_batch
+    graph = model.instrument("float64" if part.dtype == np.float64 else "float32")
+    if fixed and count < fixed:  # the file takes no fewer; the copies' results are dropped
+        part = repeated(part, fixed)
+    with Session(graph, rule, source=source, precision=precision) as session:
+        tap = None if place == source else session.tap(place)
+        if tap is not None:
+            tap.replace(_leaf if points is None else _put(points, len(part)))
+        run = session.run(part, goal.names)
+        for name, value in run.items():
+            check_rows(name, tuple(value.shape), len(part), goal.alone)
+        given = run if goal.alone else {name: value[:count] for name, value in run.items()}
+        found = goal.score(given, start)
+        x = session.input if tap is None else tap.value
+        if x is None or not found.requires_grad:
+            raise TargetError(f"{goal.text} has no gradient; choose a value before the step that cuts it")
+        signal, lost = session.gradient(found, x)
+    if signal is None:
+        raise TargetError(f"{goal.text} does not depend on {'the input' if tap is None else place}")
+    arrays = (halves.wide(each.detach()).cpu().numpy()[:count] for each in (x, signal, found))
+    return Part(*map(np.ascontiguousarray, arrays)), lost  # convolutions lie channels last
 
 
 def _leaf(value: Tensor) -> Tensor:

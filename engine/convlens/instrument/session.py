@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import Token
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from convlens.errors import LayerError, nearest
+from convlens.errors import LayerError, UnsupportedError, nearest
+from convlens.instrument import halves
 from convlens.instrument.build import ACTIVE, TorchGraph
 from convlens.instrument.rules import rule as find_rule
+from convlens.precision import FULL
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass
@@ -49,6 +55,8 @@ class Session:
         rule: ``plain``, ``deconvnet`` or ``guided``.
         names: turns an alias into an ONNX value name; names are taken as they are without it.
         source: the input that a bare array is for; the graph's first without it.
+        precision: ``float32``, or ``float16`` or ``bfloat16`` by autocast. Values are then of any of these
+            types, and the model's outputs float32. :meth:`gradient` keeps what float16 would lose.
 
     Example::
 
@@ -65,8 +73,10 @@ class Session:
         rule: str = "plain",
         names: Callable[[str], str] | None = None,
         source: str | None = None,
+        precision: str = FULL,
     ) -> None:
         """Prepare; nothing applies before the block is entered."""
+        self.precision = precision
         self.source = source if source is not None else graph.graph.inputs[0].name
         self.graph = graph
         self.rule = find_rule(rule)
@@ -104,20 +114,51 @@ class Session:
     def collect(self, feeds: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
         """Run what ``names`` need under this session's rule and taps; returns them by name."""
         wanted = set(names)
-        needed = self.graph.graph.ancestors(names)
+        needed = self.graph.graph.ancestors(names) if self.taps else frozenset()
         edits = {tap.name: tap.edit for tap in self.taps.values() if tap.edit is not None}
         found = {}
         for tap in self.taps.values():
             tap.value = None
+        if self.precision != FULL:
+            edits = halves.widened(self.graph.graph, wanted, edits)
         stream = self.graph.stream(feeds, [*names, *(self.taps.keys() & needed)], self.rule, edits)
-        for name, value in stream:
-            if name in self.taps:
-                if value.requires_grad and not value.is_leaf:
-                    value.retain_grad()
-                self.taps[name].value = value
-            if name in wanted:
-                found[name] = value
+        try:
+            with halves.autocast(self.precision, next(iter(feeds.values())).device.type):
+                for name, value in stream:
+                    if name in self.taps:
+                        if value.requires_grad and not value.is_leaf:
+                            value.retain_grad()
+                        self.taps[name].value = value
+                    if name in wanted:
+                        found[name] = value
+        except UnsupportedError as error:
+            if self.precision == FULL:
+                raise
+            raise UnsupportedError(f"in {self.precision}: {error}; try precision {FULL}") from error
         return found
+
+    def gradient(
+        self, scores: Tensor, x: Tensor, keep: bool = False, places: Sequence[int] | None = None
+    ) -> tuple[Tensor | None, NDArray[np.bool_]]:
+        """The gradient of the sum of ``scores`` at ``x``, and which scores' gradient left float16's range.
+
+        Args:
+            scores: one for each of some rows of ``x``, of which each reads its own row alone.
+            x: a value of this session's run, images first.
+            keep: whether the graph is used once more.
+            places: the rows that the scores are of; the first ones without it.
+
+        Returns:
+            The gradient in float32 (float64 where ``x`` is), None where no score depends on ``x``; and a
+            truth value for each score, never true outside float16.
+        """
+        if self.precision == "float16":
+            return halves.scaled(scores.float(), x, range(len(scores)) if places is None else places)
+        gradients: tuple[Any, ...] = torch.autograd.grad(
+            scores.sum(), x, allow_unused=True, retain_graph=keep
+        )
+        found = None if gradients[0] is None else halves.wide(gradients[0])
+        return found, np.zeros(tuple(scores.shape), bool)
 
     def run(self, x: Any, names: Collection[str] | None = None) -> dict[str, Tensor]:
         """Values ``names`` (default: the outputs) for one batch ``x``, ready for a backward.

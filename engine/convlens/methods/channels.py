@@ -61,6 +61,7 @@ class Channels(Method[ChannelsParameters]):
     kind = "crops"
     Parameters = ChannelsParameters
     gradients = True
+    lowers = True
     recording = "may"
 
     def run(self, job: Job[ChannelsParameters]) -> Result:
@@ -85,12 +86,13 @@ class Channels(Method[ChannelsParameters]):
         units = chosen.unit_rows(layer, channel, position)
         signal = unit_gradients(
             model,
-            np.repeat(array, top, axis=0),
+            array,
             start,
             units,
             job.parameters.rule,
             job.batch_size,
             job.advance,
+            images=np.repeat(np.arange(len(array)), top),
         )
         signal = signal.reshape(len(array), top, *signal.shape[1:])
         extent = [array.shape[axis] for axis in model.source.spatial]

@@ -31,6 +31,7 @@ class GradCam(Method[LayeredParameters]):
     kind = "map"
     Parameters = LayeredParameters
     gradients = True
+    lowers = True
     target = True
     attributes = True
 

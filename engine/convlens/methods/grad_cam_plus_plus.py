@@ -32,6 +32,7 @@ class GradCamPlusPlus(Method[LayeredParameters]):
     kind = "map"
     Parameters = LayeredParameters
     gradients = True
+    lowers = True
     target = True
     attributes = True
 

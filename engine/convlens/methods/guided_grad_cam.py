@@ -26,6 +26,7 @@ class GuidedGradCam(Method[LayeredParameters]):
     kind = "map"
     Parameters = LayeredParameters
     gradients = True
+    lowers = True
     target = True
     attributes = True
 

@@ -36,6 +36,7 @@ class InputXGradient(Method[InputXGradientParameters]):
     kind = "map"
     Parameters = InputXGradientParameters
     gradients = True
+    lowers = True
     target = True
     attributes = True
 

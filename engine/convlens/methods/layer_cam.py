@@ -27,6 +27,7 @@ class LayerCam(Method[LayeredParameters]):
     kind = "map"
     Parameters = LayeredParameters
     gradients = True
+    lowers = True
     target = True
     attributes = True
 

@@ -57,6 +57,7 @@ class Saliency(Method[SaliencyParameters]):
     kind = "map"
     Parameters = SaliencyParameters
     gradients = True
+    lowers = True
     target = True
     attributes = True
 

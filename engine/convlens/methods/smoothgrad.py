@@ -65,6 +65,7 @@ class SmoothGrad(Method[SmoothGradParameters]):
     kind = "map"
     Parameters = SmoothGradParameters
     gradients = True
+    lowers = True
     target = True
     attributes = True
     preview: ClassVar[Mapping[str, Any]] = {"samples": 4}

@@ -76,6 +76,7 @@ class Spikes(Method[SpikesParameters]):
     kind = "curves"
     Parameters = SpikesParameters
     gradients = True
+    lowers = True
 
     def run(self, job: Job[SpikesParameters]) -> Result:
         """One forward an image and background input, then one backward for each channel that is shown."""
@@ -104,12 +105,13 @@ class Spikes(Method[SpikesParameters]):
         position = np.take_along_axis(peaks.place, channel[..., None], axis=1)
         signal = unit_gradients(
             model,
-            np.repeat(array, top, axis=0),
+            array,
             start,
             chosen.unit_rows(layer, channel, position),
             given.rule,
             job.batch_size,
             job.advance,
+            images=np.repeat(np.arange(len(array)), top),
         )
         extent = [array.shape[axis] for axis in model.source.spatial]
         boxes = [[chosen.seen(layer, place, extent) for place in each] for each in position.tolist()]

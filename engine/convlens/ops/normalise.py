@@ -47,7 +47,6 @@ def batch_normalization(node: TorchNode) -> Forward:
     In training mode the statistics are those of the batch, so its images influence each other.
     """
     import torch
-    from torch.nn import functional as F
 
     eps = float(node.attr("epsilon", 1e-5))
     if node.attr("training_mode", 0):
@@ -56,13 +55,15 @@ def batch_normalization(node: TorchNode) -> Forward:
     def forward(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> Tensor:
         if scale.dim() > 1:
             return (x - mean) / (var + eps).sqrt() * scale + bias
-        if x.dtype not in (torch.float32, torch.float64) or {scale.dtype, var.dtype} != {x.dtype}:
-            return F.batch_norm(x.contiguous(), mean, var, scale, bias, False, 0.0, eps)
         # not torch's own: its backward on a CPU is wrong for an image alone whose axes were permuted and
         # then viewed, where signal and value lie in memory in different orders
         shape = (-1, *[1] * (x.dim() - 2))
-        slope = scale * (var + eps).rsqrt()
-        return torch.addcmul((bias - mean * slope).view(shape), x, slope.view(shape))
+        slope = scale.to(var.dtype) * (var + eps).rsqrt()
+        shift = bias.to(var.dtype) - mean * slope
+        if slope.dtype == x.dtype and x.dtype in (torch.float32, torch.float64):
+            return torch.addcmul(shift.view(shape), x, slope.view(shape))
+        wide = torch.promote_types(torch.promote_types(x.dtype, slope.dtype), torch.float32)
+        return torch.addcmul(shift.to(wide).view(shape), x.to(wide), slope.to(wide).view(shape)).to(x.dtype)
 
     return forward
 

@@ -28,6 +28,7 @@ def projected(
     batch_size: int,
     advance: Callable[[float], None] = lambda _share: None,
     prepare: Callable[[Session], None] = lambda _session: None,
+    images: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     """What arrives at the input from one unit a row, everything else in its layer set to zero.
 
@@ -36,23 +37,24 @@ def projected(
 
     Args:
         model: the model.
-        array: inputs, one for each unit.
+        array: inputs, one for each unit, or as ``images`` says.
         layer: where the units lie.
         channel: of each unit.
         place: of each unit along the layer's axes but batch and channels, units x axes.
         activation: of each unit.
         rule: ``deconvnet``, ``guided`` or ``plain``.
-        batch_size: rows in one forward and backward.
+        batch_size: images in one forward and backward.
         advance: called with the share that is done.
         prepare: called with each batch's session before it runs.
+        images: which input each unit is of; one goes forward once for all of its units.
 
     Returns:
-        Signals in the shape of ``array``; of tokens at their embedding.
+        Signals, units x the shape of an input; of tokens at their embedding.
     """
     from convlens.instrument.gradients import unit_gradients
 
     start, rows = before_rectifier(model, layer), unit_rows(layer, channel, place)
-    signal = unit_gradients(model, array, start, rows, rule, batch_size, advance, prepare)
+    signal = unit_gradients(model, array, start, rows, rule, batch_size, advance, prepare, images)
     strength = activation.reshape(-1, *[1] * (signal.ndim - 1)).astype(signal.dtype)
     return np.asarray(signal * strength)
 
@@ -94,23 +96,26 @@ def projected_together(
     units: Sequence[NDArray[Any]],
     rule: str,
     batch_size: int,
+    images: Sequence[int] | None = None,
 ) -> NDArray[Any]:
     """What arrives at the input from several units a row, each sending 1.
 
     Args:
         model: the model.
-        array: inputs, one a row.
+        array: inputs, one a row, or as ``images`` says.
         layer: where the units lie.
         units: of each row, as :func:`convlens.attribution.layerwise.units.unit_rows` writes them.
         rule: ``deconvnet``, ``guided`` or ``plain``.
-        batch_size: rows in one forward and backward.
+        batch_size: images in one forward and backward.
+        images: which input each row is of; one goes forward once for all of its rows.
     """
     from convlens.instrument.gradients import unit_gradients
 
     rows = np.full((len(units), max(map(len, units)), units[0].shape[1]), -1, np.int64)
     for row, own in zip(rows, units, strict=True):
         row[: len(own)] = own
-    return unit_gradients(model, array, before_rectifier(model, layer), rows, rule, batch_size)
+    start = before_rectifier(model, layer)
+    return unit_gradients(model, array, start, rows, rule, batch_size, images=images)
 
 
 def switches(model: Model, layer: Layer) -> int:
