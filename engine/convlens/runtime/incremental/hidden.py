@@ -83,6 +83,29 @@ class Kept:
 _Done = tuple[NDArray[np.int64], dict[str, NDArray[Any]]]
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What :func:`probe` was asked for, numbers in the precision that the input declares."""
+
+    runner: Runner
+    source: str
+    axes: Sequence[int]
+    image: NDArray[Any]
+    changes: Changes
+    names: Sequence[str]
+    exact: Exact
+
+    def whole(self, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """The changed inputs of some probes."""
+        return {self.source: self.changes.whole(self.image, self.axes, rows)}
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What has to be the same for another image to use what was made for this one."""
+        changes = self.changes.starts.tobytes(), self.changes.sides
+        return self.runner, self.source, *self.axes, self.image.shape, *changes, *self.names, self.exact
+
+
 def probe(
     runner: Runner,
     source: str,
@@ -114,108 +137,78 @@ def probe(
     """
     told = Told() if told is None else told
     declared = runner.graph.value(source).dtype
-    image = as_declared(image, declared)
-    changes = replace(changes, content=_cast(changes.content, declared))
-    rows = np.arange(len(changes))
-
-    def dense(left: NDArray[np.int64]) -> Iterator[_Done]:
-        groups = [left[i : i + batch_size] for i in range(0, len(left), batch_size)]
-        feeds = ({source: changes.whole(image, axes, group)} for group in groups)
-        yield from zip(groups, runner.stream(feeds, names), strict=True)
-
-    told.why = _never(runner, exact, len(changes))
-    found = None
-    if not told.why:
-        kept = Kept() if kept is None else kept
-        found = _prepared(runner, source, axes, image, changes, names, exact, told, kept)
-    if found is None:
-        if exact == "incremental":
-            raise UnsupportedError(
-                f"nothing can be computed in windows: {told.why}; --exact auto runs it whole"
-            )
-        yield from dense(rows)
+    cast = replace(changes, content=_cast(changes.content, declared))
+    task = _Task(runner, source, axes, as_declared(image, declared), cast, names, exact)
+    told.why = _never(task)
+    probing = None if told.why else _prepared(task, told, Kept() if kept is None else kept)
+    if probing is not None:
+        told.way, told.cut = "incremental", (probing.until, len(probing.parts.parts))
+        yield from _streamed(probing, clusters(changes.starts, probing.together), batch_size)
         return
-    probing, until = found
-    told.way, told.cut = "incremental", (until, len(probing.parts.parts))
-    groups = clusters(changes.starts, probing.together)
-    yield from _streamed(runner, probing, until, groups, probing.most(until, batch_size))
+    if exact == "incremental":
+        raise UnsupportedError(f"nothing can be computed in windows: {told.why}; --exact auto runs it whole")
+    groups = [np.arange(len(changes))[i : i + batch_size] for i in range(0, len(changes), batch_size)]
+    yield from zip(groups, runner.stream(map(task.whole, groups), names), strict=True)
 
 
 def _cast(content: Content, declared: str | None) -> Content:
     return lambda rows: as_declared(content(rows), declared)
 
 
-def _never(runner: Runner, exact: Exact, count: int) -> str:
+def _never(task: _Task) -> str:
     """Why no windows are looked for, empty where they are."""
-    if exact == "dense":
+    runner, count = task.runner, len(task.changes)
+    if task.exact == "dense":
         return "asked for"
     if runner.device != "cpu":
         return f"the model runs on {runner.device}"
     if runner.fixed_batch is not None or not runner.together():
         return "the model takes one image at a time"
-    if exact == "auto" and count < _FEWEST:
+    if task.exact == "auto" and count < _FEWEST:
         return f"only {count} probes"
     return ""
 
 
-def _prepared(
-    runner: Runner,
-    source: str,
-    axes: Sequence[int],
-    image: NDArray[Any],
-    changes: Changes,
-    names: Sequence[str],
-    exact: Exact,
-    told: Told,
-    kept: Kept,
-) -> tuple[Probing, int] | None:
-    """The probes ready to be computed in windows, and the cut; None where dense is better."""
-    key = (runner, source, *axes, image.shape, changes.starts.tobytes(), changes.sides, *names, exact)
-    if kept.key == key:
+def _prepared(task: _Task, told: Told, kept: Kept) -> Probing | None:
+    """The probes ready to be computed in windows; None where dense is better."""
+    if kept.key == task.key:
         told.why, told.gain = kept.why, kept.gain
-        probing = kept.probing.of(image[None], changes.content) if kept.probing is not None else None
+        known = kept.probing
+        probing = known.of(task.image[None], task.changes.content) if known is not None else None
     else:
-        probing = _planned(runner, source, axes, image, changes, names, exact, told)
-        kept.key, kept.why, kept.gain, kept.probing = key, told.why, told.gain, probing
+        probing = _planned(task, told)
+        kept.key, kept.why, kept.gain, kept.probing = task.key, told.why, told.gain, probing
     if probing is None:
         return None
-    some = np.sort(np.random.default_rng(0).choice(len(changes), min(_CHECKED, len(changes)), replace=False))
-    whole = {source: changes.whole(image, axes, some)}
-    reference = next(iter(runner.stream([whole], names)))
-    runner.forget(names)  # before its weights are laid out once more, in parts
+    count = len(task.changes)
+    some = np.sort(np.random.default_rng(0).choice(count, min(_CHECKED, count), replace=False))
+    reference = next(iter(task.runner.stream([task.whole(some)], task.names)))
+    task.runner.forget(task.names)  # before its weights are laid out once more, in parts
     try:
         own = probing.tail(probing.until, 1)(probing.windows(some, probing.until))
     except Exception as error:  # whatever onnxruntime says of a part that runs as part of the whole
         told.why = f"the graph does not run in pieces ({reason(error)})"
         return None
-    told.error, told.checked = max(_apart(own[name], reference[name]) for name in names), some.tolist()
+    told.error, told.checked = max(_apart(own[name], reference[name]) for name in task.names), some.tolist()
     if not told.error <= _CLOSE:
         told.why = f"windows differ by {told.error:.1e} of the largest magnitude"
         return None
-    return probing, probing.until
+    return probing
 
 
-def _planned(
-    runner: Runner,
-    source: str,
-    axes: Sequence[int],
-    image: NDArray[Any],
-    changes: Changes,
-    names: Sequence[str],
-    exact: Exact,
-    told: Told,
-) -> Probing | None:
-    """The probes with the cut chosen."""
+def _planned(task: _Task, told: Told) -> Probing | None:
+    """The probes with the cut chosen; None where there is none, or nothing to gain."""
+    changes = task.changes
     try:
         probing = Probing(
-            runner,
-            source,
-            axes,
-            image[None],
+            task.runner,
+            task.source,
+            task.axes,
+            task.image[None],
             changes.starts,
             changes.sides,
             changes.content,
-            names,
+            task.names,
             _TOGETHER,
         )
     except Exception as error:  # whatever onnxruntime says of pieces of a graph that runs whole
@@ -227,7 +220,7 @@ def _planned(
     expected = estimates(probing)
     until = int(expected[1:].argmin()) + 1
     told.gain = float(expected[0] / expected[until])
-    if exact == "auto" and told.gain < GAIN:
+    if task.exact == "auto" and told.gain < GAIN:
         told.why = f"windows would be {told.gain:.2f} times as fast, too little to gain"
         return None
     probing.keep(until)
@@ -244,10 +237,9 @@ def _apart(one: NDArray[Any], other: NDArray[Any]) -> float:
     return float(np.abs(one.astype(np.float64) - other).max(initial=0.0)) / scale
 
 
-def _streamed(
-    runner: Runner, probing: Probing, until: int, groups: Sequence[NDArray[np.int64]], most: int
-) -> Iterator[_Done]:
-    """Group by group, as many at once as the model may use threads; ``most`` probes go through the rest."""
+def _streamed(probing: Probing, groups: Sequence[NDArray[np.int64]], batch_size: int) -> Iterator[_Done]:
+    """Group by group, several at once where there are cores, in the memory of ``batch_size`` images."""
+    until, most = probing.until, probing.most(probing.until, batch_size)
     tail = probing.tail(until, 1, most)
     several = max(1, min(_TAIL, most // probing.together)) if probing.heavy(until) >= _HEAVY else 1
     bundles = [groups[first : first + several] for first in range(0, len(groups), several)]
@@ -255,5 +247,5 @@ def _streamed(
     def work(bundle: Sequence[NDArray[np.int64]]) -> _Done:
         return np.concatenate(bundle), tail(*(probing.windows(rows, until) for rows in bundle))
 
-    workers = runner.own_threads or cores()
+    workers = probing.runner.own_threads or cores()
     yield from map(work, bundles) if workers == 1 else ahead(work, bundles, workers)
