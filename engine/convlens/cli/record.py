@@ -49,7 +49,7 @@ from convlens.errors import FAILED, UsageError
     type=click.IntRange(1),
     help="batches that are decoded, run and reduced at once; one a core by default, at most eight",
 )
-@batch_size_option("images in one forward; bounds the memory", default=8)
+@batch_size_option("images in one forward; bounds the memory")
 @click.option(
     "--runner",
     "name_of_runner",

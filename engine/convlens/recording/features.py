@@ -26,7 +26,7 @@ def vectors_of(value: NDArray[Any], channel_axis: int) -> NDArray[np.float32]:
 
 
 def features_of(
-    model: Model, layer: Followed, array: NDArray[Any], batch_size: int = 8
+    model: Model, layer: Followed, array: NDArray[Any], batch_size: int = 4
 ) -> NDArray[np.float32]:
     """What a recording keeps of images, for images that it has not seen: N x channels.
 

@@ -70,7 +70,7 @@ class Plan:
 
 
 def plan_of(
-    model: Model, layers: Sequence[str] = (), *, k: int = 9, shard: int = 256, batch_size: int = 8
+    model: Model, layers: Sequence[str] = (), *, k: int = 9, shard: int = 256, batch_size: int = 4
 ) -> Plan:
     """What to record of a model.
 

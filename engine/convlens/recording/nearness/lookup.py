@@ -50,7 +50,7 @@ def by_features(
     k: int,
     metric: Metric,
     search: Search,
-    batch_size: int = 8,
+    batch_size: int = 4,
 ) -> Near:
     """The nearest by feature vectors, read piece by piece.
 
