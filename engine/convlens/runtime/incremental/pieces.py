@@ -93,6 +93,7 @@ class Pieces:
         options.log_severity_level = 4
         if once:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+            options.add_session_config_entry("session.disable_prepacking", "1")
         options.enable_cpu_mem_arena = (
             False  # a pool for each of many sessions would hold more than the weights
         )
