@@ -69,7 +69,7 @@ def _rows(own: peers.Peers, name: str, options: argparse.Namespace, folder: Path
     }
     job = {"masks": options.masks, "cells": _CELLS, "keep": _KEEP, "target": 0}
     asks: dict[str, Mapping[str, Any]] = {_OWN: job, _GIVEN: {**job, "batch": None}}
-    said: dict[str, str] = {_OWN: "8, its default", _GIVEN: "100, its default"}
+    said: dict[str, str] = {_OWN: "4, its default", _GIVEN: "100, its default"}
     failed: dict[str, str] = {}
     tried = {
         _FORWARD: [{"count": 32, "batch": batch} for batch in (_BATCHES[1], *_BATCHES)],

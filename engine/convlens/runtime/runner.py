@@ -120,7 +120,7 @@ class Runner:
         return self.fixed_batch or batch_size
 
     def run(
-        self, feeds: Arrays, names: Sequence[str], batch_size: int = 4, exact: bool = False
+        self, feeds: Arrays, names: Sequence[str], batch_size: int = 8, exact: bool = False
     ) -> dict[str, NDArray[Any]]:
         """Values ``names`` for all of ``feeds``, batches joined along the first axis.
 
