@@ -21,8 +21,8 @@ from PIL import Image
 import convlens
 from convlens.errors import ImageError, LayerError, OutputError, UsageError
 from convlens.model import Model
-from convlens.recording import recorder, store
 from convlens.recording import run as running
+from convlens.recording import store
 from convlens.recording.part import Part
 from convlens.recording.plan import plan_of
 from convlens.recording.reading import Recording
@@ -31,6 +31,7 @@ from convlens.recording.run import record
 from convlens.recording.seen import unpacked
 from convlens.recording.source import Item, open_source
 from convlens.recording.tables import read_channels, read_strongest
+from convlens.runtime import ahead
 from convlens_adapters.sources.numbered import Numbered
 from reference import nets
 
@@ -170,7 +171,7 @@ def test_cores_are_divided(model: Model, monkeypatch: pytest.MonkeyPatch) -> Non
     plan, card = plan_of(model), {"mean": [0.0], "std": [1.0], "range": [0.0, 1.0]}
     free = convlens.load(model.path, **card)
     for cores, workers, threads in ((1, 1, 1), (2, 2, 1), (8, 8, 1), (12, 8, 1), (64, 8, 8)):
-        monkeypatch.setattr(recorder, "_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(ahead, "cores", lambda cores=cores: cores)
         found = Recorder(free, plan)
         assert (found.workers, found._runner.threads) == (workers, threads)
         assert Recorder(free, plan, 3)._runner.threads == threads  # which the last digits depend on

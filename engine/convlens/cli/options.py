@@ -98,9 +98,9 @@ def resume_option(text: str) -> Callable[[F], F]:
     return click.option("--resume", is_flag=True, help=text)
 
 
-def batch_size_option(text: str = "images in one forward", default: int = 4) -> Callable[[F], F]:
+def batch_size_option(text: str = "images in one forward") -> Callable[[F], F]:
     """``--batch-size``; ``text`` says what it bounds."""
-    return click.option("--batch-size", type=click.IntRange(1), default=default, show_default=True, help=text)
+    return click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help=text)
 
 
 def recording_option(text: str = "") -> Callable[[F], F]:

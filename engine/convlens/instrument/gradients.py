@@ -14,7 +14,7 @@ from convlens.errors import TargetError
 from convlens.explained import explained_at
 from convlens.instrument import halves
 from convlens.instrument.session import Session
-from convlens.instrument.several import shared
+from convlens.instrument.several import leaf, shared
 from convlens.precision import FULL, in_use
 from convlens.rows import repeated
 from convlens.targets import check_rows
@@ -224,7 +224,7 @@ def _part(
     with Session(graph, rule, source=source, precision=precision) as session:
         tap = None if place == source else session.tap(place)
         if tap is not None:
-            tap.replace(_leaf if points is None else _put(points, len(part)))
+            tap.replace(leaf if points is None else _put(points, len(part)))
         run = session.run(part, goal.names)
         for name, value in run.items():
             check_rows(name, tuple(value.shape), len(part), goal.alone)
@@ -238,11 +238,6 @@ def _part(
         raise TargetError(f"{goal.text} does not depend on {'the input' if tap is None else place}")
     arrays = (halves.wide(each.detach()).cpu().numpy()[:count] for each in (x, signal, found))
     return Part(*map(np.ascontiguousarray, arrays)), lost  # convolutions lie channels last
-
-
-def _leaf(value: Tensor) -> Tensor:
-    """The value as a new start of the graph, to which gradients run and at which they stop."""
-    return value.detach().requires_grad_()
 
 
 def _put(points: NDArray[Any], rows: int) -> Callable[[Tensor], Tensor]:

@@ -136,7 +136,7 @@ def shared(
             prepare(session)
             tap = None if place == source else session.tap(place)
             if tap is not None:
-                tap.replace(_leaf)
+                tap.replace(leaf)
             run = session.run(part, names)
             for name, value in run.items():
                 check_rows(name, tuple(value.shape), len(part), alone)
@@ -204,6 +204,6 @@ def _passes(rows: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], list[int
         yield places, [rows[place][number] for place in places]
 
 
-def _leaf(value: Tensor) -> Tensor:
+def leaf(value: Tensor) -> Tensor:
     """The value as a new start of the graph, to which gradients run and at which they stop."""
     return value.detach().requires_grad_()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from convlens.recording.features import vectors_of
 from convlens.recording.gathered import Gathered, Together
 from convlens.recording.part import VALUE, Part
 from convlens.recording.seen import seen
+from convlens.runtime.ahead import divided
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from convlens.recording.plan import Plan
     from convlens.recording.source import Item, Source
     from convlens.runtime.runner import Runner
-
-_MOST = 8
-"""Batches that are worked on at once without being asked for: each holds every value of its images."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +79,9 @@ class Recorder:
         """
         self.model = model
         self.plan = plan
-        cores, told = _cores(), model.runner.own_threads
-        threads = max(1, cores // _MOST) if told is None else told
-        self.workers = max(1, min(_MOST, cores // threads) if workers is None else workers)
+        told = model.runner.own_threads
+        own, threads = divided(told)
+        self.workers = max(1, own if workers is None else workers)
         self._runner: Runner = model.runner if told is not None else model.runner.in_threads(threads)
         self._texts = _texts(model.classes)
         self._lock, self._ran = Lock(), False
@@ -229,10 +226,3 @@ def _texts(classes: Classes | None) -> list[str]:
     first = [names[0] for names in classes.labels]
     often = Counter(first)
     return [name if often[name] == 1 else f"{name} ({index})" for index, name in enumerate(first)]
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

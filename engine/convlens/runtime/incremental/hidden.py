@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convlens.errors import UnsupportedError
+from convlens.hiding import Exact
 from convlens.runtime.ahead import ahead, cores
 from convlens.runtime.incremental.changes import Changes, Content
 from convlens.runtime.incremental.costs import estimates
 from convlens.runtime.incremental.probing import Probing
 from convlens.runtime.incremental.spans import clusters
 from convlens.runtime.runner import Runner, as_declared, reason
-
-Exact = Literal["auto", "incremental", "dense"]
 
 GAIN = 1.15
 """How much faster windows have to be before they are used."""
