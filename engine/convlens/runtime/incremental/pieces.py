@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from convlens.graph.graph import Graph, Node
 from convlens.graph.windows import Crop
 from convlens.runtime.incremental.cutting import cropped, read_still, reshaped
+from convlens.runtime.incremental.opsets import quickest
 from convlens.runtime.incremental.parts import Part
 from convlens.runtime.providers import providers
 from convlens.runtime.shared import SharedModel, numpy_dtype
@@ -74,6 +75,7 @@ class Pieces:
             else:
                 protos.append(proto)
         protos = [*self._before(protos, inputs), *protos]
+        opsets = self._opsets if self._functions else quickest(protos, self._opsets)
         read = {name for proto in protos for name in _reads(proto)}
         held = [name for name in self._weights if name in read]
         graph = onnx.helper.make_graph(
@@ -87,7 +89,7 @@ class Pieces:
             dtype = self.graph.value(info.name).dtype
             if dtype is not None:
                 info.type.tensor_type.elem_type = onnx.helper.np_dtype_to_tensor_dtype(numpy_dtype(dtype))
-        model = onnx.helper.make_model(graph, opset_imports=self._opsets, functions=self._functions)
+        model = onnx.helper.make_model(graph, opset_imports=opsets, functions=self._functions)
         model.ir_version = self._version
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
