@@ -15,6 +15,7 @@ import convlens
 from convlens.errors import UnsupportedError
 from convlens.graph.load import load_graph
 from convlens.runtime import ahead as module
+from convlens.runtime import runner as runner_module
 from convlens.runtime.ahead import ahead, divided, small
 from convlens.runtime.runner import Runner
 from graph.nets import classifier, numbers, put, refused
@@ -130,7 +131,7 @@ def test_how_cores_are_divided_depends_on_sizes_alone(
     assert Runner(graph, "cpu").division == (0, None)
     assert Runner(graph, "cpu", 1, macs=lambda: 1000).division == (0, 1)
     assert Runner(graph, "cpu", 3, macs=lambda: 1000).division == (0, 3)
-    assert Runner(graph, "cpu", macs=lambda: 1000).in_threads(1).division == (0, 1)
+    assert Runner(graph, "cpu", macs=lambda: 1000).for_many(1).division == (0, 1)
     assert Runner(graph, "cpu", macs=lambda: 1000).whole().division == (4, 1)
     on_a_gpu = Runner(graph, "cpu", macs=lambda: 1000)
     on_a_gpu.device = "cuda"
@@ -163,14 +164,14 @@ def test_a_stream_gives_the_same_bits_however_many_at_once(
 
 def test_one_session_is_made_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[frozenset[str]] = []
-    make = Runner._made
+    make = runner_module.session_of
 
-    def spy(self: Runner, names: frozenset[str], exact: bool) -> Any:
+    def spy(shared: Any, names: frozenset[str], *given: Any) -> Any:
         made.append(names)
         time.sleep(0.01)
-        return make(self, names, exact)
+        return make(shared, names, *given)
 
-    monkeypatch.setattr(Runner, "_made", spy)
+    monkeypatch.setattr(runner_module, "session_of", spy)
     runner = divided_into(Runner(load_graph(put(classifier(), tmp_path))[0], "cpu"), 4)
     runner.run({"image": IMAGES}, ["logits"], batch_size=1)
     runner.run({"image": IMAGES}, ["logits"])

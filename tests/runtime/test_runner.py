@@ -15,7 +15,8 @@ from onnx import TensorProto
 from convlens.errors import LayerError, ModelFileError, ParameterError, UnsupportedError
 from convlens.graph.load import load_graph
 from convlens.runtime import providers
-from convlens.runtime.runner import Runner, check_file
+from convlens.runtime.runner import Runner
+from convlens.runtime.sessions import check_file
 from graph.nets import classifier, model, numbers, op, put, refused
 
 IMAGES = numbers(7, 3, 8, 8)

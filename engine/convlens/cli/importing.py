@@ -31,7 +31,7 @@ def import_command(model: str, as_json: bool, output: Path, overwrite: bool, **o
     where the certificate is not met.
     """
     from convlens.model import load
-    from convlens.runtime.runner import check_file
+    from convlens.runtime.sessions import check_file
 
     export, name = _exporter(model)
     weights, size = options["weights"], options["size"]

@@ -82,7 +82,7 @@ class Recorder:
         told = model.runner.own_threads
         own, threads = divided(told)
         self.workers = max(1, own if workers is None else workers)
-        self._runner: Runner = model.runner if told is not None else model.runner.in_threads(threads)
+        self._runner: Runner = model.runner.for_many(threads if told is None else told)
         self._texts = _texts(model.classes)
         self._lock, self._ran = Lock(), False
 

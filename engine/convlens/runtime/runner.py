@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -14,13 +12,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from convlens.errors import ModelFileError, UnsupportedError
+from convlens.errors import UnsupportedError
 from convlens.graph.graph import Graph
 from convlens.rows import repeated
 from convlens.runtime.ahead import ahead, divided, small
 from convlens.runtime.joining import cut, joined
-from convlens.runtime.providers import providers, resolve
-from convlens.runtime.refusal import refusal
+from convlens.runtime.providers import resolve
+from convlens.runtime.sessions import reason, session_of
 from convlens.runtime.shared import SharedModel, numpy_dtype
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -59,6 +57,7 @@ class Runner:
         self.source = source
         self.together = together
         self.macs = macs
+        self.often = False
         self._lock = Lock()
         self._sessions: OrderedDict[tuple[frozenset[str], bool], Any] = OrderedDict()
 
@@ -107,10 +106,13 @@ class Runner:
         found._shared = self._shared
         return found
 
-    def in_threads(self, threads: int) -> Runner:
-        """The same in another number of threads, on the same weights."""
+    def for_many(self, threads: int | None) -> Runner:
+        """The same on the same weights, for many forwards that hand out much, in ``threads`` each.
+
+        What it takes longer to get ready it saves in every forward (:mod:`.interleaved`).
+        """
         found = Runner(self.graph, self.device, threads, self.source, self.together, self.macs)
-        found._shared = self._shared
+        found._shared, found.often = self._shared, True
         return found
 
     def step(self, batch_size: int) -> int:
@@ -251,7 +253,9 @@ class Runner:
         key = (names, exact)
         with self._lock:
             if key not in self._sessions:
-                self._sessions[key] = self._made(names, exact)
+                threads = self.own_threads if exact else self.division[1]
+                often = self.often and not exact
+                self._sessions[key] = session_of(self._shared, names, self.device, threads, exact, often)
             self._sessions.move_to_end(key)
             while len(self._sessions) > _KEPT_SESSIONS:
                 self._sessions.popitem(last=False)
@@ -261,24 +265,6 @@ class Runner:
         """Let go of what the values ``names`` are computed with; it is made again when they are asked for."""
         with self._lock:
             self._sessions.pop((frozenset(names), False), None)
-
-    def _made(self, names: frozenset[str], exact: bool) -> Any:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        threads = self.own_threads if exact else self.division[1]
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        if exact:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        model = self._shared.exposing(names)
-        if self._shared.names:
-            options.add_external_initializers(self._shared.names, self._shared.values)
-        try:
-            return onnxruntime.InferenceSession(model, options, providers=providers(self.device))
-        except Exception as error:
-            raise UnsupportedError(refusal(self.graph, reason(error))) from error
 
 
 def _rows(feeds: Arrays) -> int:
@@ -303,24 +289,3 @@ def _unheld(value: ir.Value | None, graph: Graph, name: str) -> str | None:
     ):
         return f"onnxruntime hands out no {dtype}"
     return None
-
-
-def check_file(path: Path) -> None:
-    """Let onnxruntime itself load the file as it lies on disk.
-
-    Raises:
-        ModelFileError: it refuses.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ModelFileError(f"{path}: onnxruntime refuses the file: {reason(error)}") from error
-
-
-def reason(error: Exception) -> str:
-    """What onnxruntime says, in one line."""
-    return " ".join(str(error).split())[:300]

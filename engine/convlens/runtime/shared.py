@@ -30,7 +30,7 @@ class SharedModel:
         """Serialise ``graph`` without its large weights."""
         import onnxruntime
 
-        self._graph = graph
+        self.graph = graph
         weights = graph.ir.graph.initializers
         held = {name: array for name, value in weights.items() if (array := _array(value)) is not None}
         stand_ins: list[tuple[ir.Value, ir.TensorProtocol]] = []
@@ -69,7 +69,7 @@ class SharedModel:
         Raises:
             LayerError: the graph computes no such value.
         """
-        known = {value.name for node in self._graph.ir.graph for value in node.outputs if value.name}
+        known = {value.name for node in self.graph.ir.graph for value in node.outputs if value.name}
         for name in sorted(names - known):
             raise LayerError(f"the graph computes no value {name!r}{nearest(name, known)}")
         proto = onnx.ModelProto()
@@ -78,7 +78,7 @@ class SharedModel:
         del proto.graph.output[:]
         for name in sorted(names):
             info = onnx.ValueInfoProto(name=name)
-            dtype = self._graph.value(name).dtype
+            dtype = self.graph.value(name).dtype
             if name in kept:
                 info = kept[name]
             elif dtype is not None:

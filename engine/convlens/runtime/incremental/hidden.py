@@ -16,7 +16,8 @@ from convlens.runtime.incremental.changes import Changes, Content
 from convlens.runtime.incremental.costs import estimates
 from convlens.runtime.incremental.probing import Probing
 from convlens.runtime.incremental.spans import clusters
-from convlens.runtime.runner import Runner, as_declared, reason
+from convlens.runtime.runner import Runner, as_declared
+from convlens.runtime.sessions import reason
 
 GAIN = 1.15
 """How much faster windows have to be before they are used."""
