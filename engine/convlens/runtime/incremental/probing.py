@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
+from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.runtime.incremental.crops import Clean, Windows
+from convlens.runtime.incremental.crops import Windows
 from convlens.runtime.incremental.cutting import CUT, WEIGHED
+from convlens.runtime.incremental.laid import Laid
 from convlens.runtime.incremental.parts import SOURCE, Part, Parts, split
 from convlens.runtime.incremental.pieces import Pieces
-from convlens.runtime.incremental.placing import Still
 from convlens.runtime.incremental.spans import Span, spans
 
 if TYPE_CHECKING:
@@ -22,15 +23,12 @@ if TYPE_CHECKING:
     from convlens.runtime.runner import Runner
 
 
-_EVEN, _STILL = -2, -3  # what a clean value is for, where no part reads it
-
-
 class Probing:
     """An image, what may be changed in it, and the values that are asked for.
 
     Attributes:
         parts: what can be computed in windows.
-        values: every value of the clean image that hangs on the input; of what :meth:`keep` leaves.
+        laid: values of the clean image that hang on the input; of what :meth:`keep` leaves.
         until: how many parts run in windows, once it is settled.
     """
 
@@ -66,14 +64,14 @@ class Probing:
         self.nodes = [node for node in self.graph.nodes if not needed.isdisjoint(node.outputs)]
         known = [name for node in self.nodes for name in node.outputs if name in needed]
         self._pieces = Pieces(self.graph, runner._shared, runner.device)
-        values = self.values = self._clean_pass(image, known)
-        self.extents: dict[str, tuple[int, ...]] = {name: value.shape for name, value in values.items()}
+        values = self._clean_pass(image, known)
         self._bytes = {name: value.nbytes for name, value in values.items()}
         self.parts: Parts = split(self.graph, self.nodes, source, axes, values)
+        self.laid, self._kept = Laid(self.parts, self._pieces, values), list(values)
+        self.extents = self.laid.extents
         self.spans = spans(self.parts, self.extents, starts, sides)
         self._sessions: dict[Any, Any] = {}
         self._tails: dict[Any, Any] = {}
-        self._cleans: dict[tuple[str, int], Clean] = {}
         self._lock = Lock()
         self._made = {
             name: i for i, part in enumerate(self.parts.parts) for n in part.nodes for name in n.outputs
@@ -90,14 +88,13 @@ class Probing:
     def of(self, image: NDArray[Any], content: Callable[[NDArray[np.int64]], NDArray[Any]]) -> Probing:
         """The same places and parts for another image of the same size; sessions are shared."""
         found = copy(self)
-        found.content, found.values = content, self._clean_pass(image, list(self.values))
-        found._cleans = {key: clean for key, clean in self._cleans.items() if key[1] in (_EVEN, _STILL)}
+        found.content, found.laid = content, self.laid.of(self._clean_pass(image, self._kept))
+        found.laid.lay(self.until, self._behind(self.until))
         return found
 
     def extent(self, number: int) -> tuple[int, ...]:
         """Size of the picture in a part."""
-        name = self.source if number == SOURCE else self.parts.parts[number].nodes[0].outputs[0]
-        return tuple(self.extents[name][axis] for axis in self.parts.axes[name])
+        return self.laid.extent(number, self.source)
 
     def leaving(self, number: int) -> list[str]:
         """What of a part is read elsewhere, or asked for."""
@@ -110,30 +107,40 @@ class Probing:
         ]
 
     def windows(self, rows: NDArray[np.int64], until: int) -> dict[str, Windows]:
-        """The windows of some probes in every value that leaves the parts before ``until``."""
+        """The windows of some probes in every value that is read behind the parts before ``until``."""
         start = self.spans[SOURCE].start[rows]
         found = {self.source: Windows(start, self.content(rows))}
+        kept, last = {self.source, *self.crossing(until)}, self._last
         for number in range(until):
             found |= self._part(number, self.spans[number].of(rows), found)
+            for name in [name for name in found if last.get(name, 0) <= number and name not in kept]:
+                del found[name]
         return found
+
+    @cached_property
+    def _last(self) -> dict[str, int]:
+        """The last part that reads each value."""
+        return {
+            name: number for number, part in enumerate(self.parts.parts) for name in (part.main, *part.beside)
+        }
 
     def _part(self, number: int, span: Span, over: dict[str, Windows]) -> dict[str, Windows]:
         part = self.parts.parts[number]
         start, size = span.even(self.extent(number))
         feeds: dict[str, NDArray[Any]] = {}
         if part.slide is not None:
-            clean = self._clean(part.main, number)
+            clean = self.laid.clean(part.main, number)
             length = part.slide.length(size)
             feeds[CUT + part.main] = clean.cut(part.slide.begin(start), length, over[part.main])
             if part.slide.crop.uneven:
                 output = part.nodes[0].outputs[0]
-                feeds[WEIGHED + output] = self._weights(part, number).cut(start, size, None)
+                feeds[WEIGHED + output] = self.laid.weights(number).cut(start, size, None)
         for name in part.beside:
-            value = self._clean(name, SOURCE).cut(start, size, over[name])
+            value = self.laid.clean(name).cut(start, size, over[name])
             feeds[name] = value
-        feeds |= {name: self.values[name] for name in part.given}
+        feeds |= {name: self.laid.values[name] for name in part.given}
         for still in part.still:
-            feeds[still.feed] = self._still(still, number).cut(start, size, None)
+            feeds[still.feed] = self.laid.still(still, number).cut(start, size, None)
         names = self._out[number]
         session = self._session(number, part, feeds, names)
         arrays = session.run(names, feeds)
@@ -146,50 +153,18 @@ class Probing:
                 self._sessions[number] = self._pieces.session(part.nodes, feeds, names, 1, crop, part)
             return self._sessions[number]
 
-    def _clean(self, name: str, reader: int) -> Clean:
-        """A clean value, with the padding that part ``reader`` reads."""
-        key = (name, reader)
-        if key not in self._cleans:
-            slide = self.parts.parts[reader].slide if reader != SOURCE else None
-            outputs = self.extent(reader) if reader != SOURCE else ()
-            self._cleans[key] = Clean.around(self.values[name], self.parts.axes[name], slide, outputs)
-        return self._cleans[key]
-
-    def _still(self, still: Still, number: int) -> Clean:
-        """What never changes, cut along with part ``number``."""
-        key = (still.feed, _STILL)
-        if key not in self._cleans:
-            value = self.graph.constants.get(still.name)
-            value = self.values[still.name] if value is None else value
-            self._cleans[key] = Clean.around(still.whole(value, self.extent(number)), still.axes)
-        return self._cleans[key]
-
-    def _weights(self, part: Part, number: int) -> Clean:
-        """By what an even mean over windows with padding is multiplied, place by place."""
-        key = (part.nodes[0].outputs[0], _EVEN)
-        if key not in self._cleans:
-            assert part.slide is not None
-            axes = self.parts.axes[part.main]
-            shape = [1] * self.values[part.main].ndim
-            for axis in axes:
-                shape[axis] = self.values[part.main].shape[axis]
-            ones = np.ones(shape, self.values[part.main].dtype)
-            node = part.nodes[0]
-            plain = self._pieces.session([node], {part.main: ones}, list(node.outputs), 1)
-            real = plain.run(None, {part.main: ones})[0]
-            padded = Clean.around(ones, axes, part.slide, self.extent(number)).array[None]
-            output = node.outputs[0]
-            feeds = {CUT + part.main: padded, WEIGHED + output: np.ones_like(real)}
-            even = self._pieces.session([node], feeds, [output], 1, part.slide.crop)
-            self._cleans[key] = Clean.around(real / even.run([output], feeds)[0], self.parts.axes[output])
-        return self._cleans[key]
-
     def crossing(self, until: int) -> list[str]:
         """Values of the parts before ``until`` that the rest reads, or that are asked for."""
         dense = self.dense(until)
         read = {name for node in dense for name in node.reads}
         own = [self.source, *(name for i in range(until) for name in self._out[i])]
         return [name for name in own if name in read or name in self.names]
+
+    def _behind(self, until: int) -> set[str]:
+        """Values that are read behind the parts before ``until``, and not made there."""
+        dense = self.dense(until)
+        read = {name for node in dense for name in node.reads}
+        return (read - {name for node in dense for name in node.outputs}) | {*self.crossing(until)}
 
     def dense(self, until: int) -> list[Node]:
         """The nodes behind the cut that are needed for what is asked for."""
@@ -231,12 +206,12 @@ class Probing:
         read = {name for node in nodes for name in node.reads if name}
         made = {name for node in nodes for name in node.outputs}
         still = {
-            name: self.values[name]
+            name: self.laid.values[name]
             for name in read - made - set(crossing)
-            if name in self.values and name not in self.graph.constants
+            if name in self.laid.values and name not in self.graph.constants
         }
         counts = [name for name in still if name in self.parts.sized and self._counts(name)]
-        feeds = {name: self.values[name] for name in crossing if name in read}
+        feeds = {name: self.laid.values[name] for name in crossing if name in read}
         key = ("tail", until, threads)
         if nodes and key not in self._tails:
             self._tails[key] = self._pieces.session(
@@ -245,9 +220,7 @@ class Probing:
         session = self._tails.get(key)
 
         def some(*over: dict[str, Windows]) -> dict[str, NDArray[Any]]:
-            whole = {
-                name: self._clean(name, SOURCE).whole(*(each[name] for each in over)) for name in crossing
-            }
+            whole = {name: self.laid.clean(name).whole(*(each[name] for each in over)) for name in crossing}
             found = {name: whole[name] for name in self.names if name in whole}
             if session is not None:
                 given = {**{name: whole[name] for name in feeds}, **still}
@@ -296,9 +269,10 @@ class Probing:
         """Settle on a cut, and let go of what only others need."""
         self.until = until
         parts = self.parts.parts[:until]
-        needed = {name for part in parts for name in (part.main, *part.beside)} | set(self.crossing(until))
-        needed |= {name for node in self.dense(until) for name in node.reads}
-        needed |= {name for part in parts for name in (*part.given, *(still.name for still in part.still))}
-        self.values = {name: value for name, value in self.values.items() if name in needed}
+        needed = {name for part in parts for name in (part.main, *part.beside, *part.given)}
+        needed |= {still.name for part in parts for still in part.still} | self._behind(until)
+        self.laid.values = {name: value for name, value in self.laid.values.items() if name in needed}
+        self._kept = list(self.laid.values)
+        self.laid.lay(until, self._behind(until))
         with self._lock:
             self._sessions = {number: held for number, held in self._sessions.items() if number < until}
