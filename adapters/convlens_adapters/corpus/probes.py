@@ -38,7 +38,8 @@ class Probed:
         cut: parts in windows, and of how many.
         gain: estimated cost of a dense probe over that of one in windows.
         error: largest difference at an output, of its largest magnitude, at the best and at the deepest cut.
-        noise: the same for whole images against whole images in a batch of another size.
+        noise: the same for whole images against whole images in a batch of another size; of a file that was
+            given up against whole images without onnxruntime's fusions, which round otherwise.
         truth: distances of windows and of whole images from float64; only where ``error`` is above
             :data:`CLOSE`.
         coarse: whether values are in half precision or rounded to codes, where one step is much.
@@ -62,7 +63,7 @@ class Probed:
     def wrong(self) -> bool:
         """Whether windows are farther from whole images than rounding explains."""
         if self.way == "given up":
-            return not self.coarse
+            return not self.coarse and self.error > _ROUNDING * self.noise
         if self.way != "incremental" or self.error <= CLOSE:
             return False
         if self.truth is None:

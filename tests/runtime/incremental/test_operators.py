@@ -210,7 +210,7 @@ DENSE: dict[str, Callable[[], Case]] = {
 }
 
 
-def model_of(case: Case, folder: Any) -> Model:
+def model_of(case: Case, folder: Any, opset: int = 17) -> Model:
     nodes, weights = case
     held = {**weights, "first": reals(4, 2, 3, 3, seed=1)}
     graph = helper.make_graph(
@@ -220,7 +220,7 @@ def model_of(case: Case, folder: Any) -> Model:
         [helper.make_tensor_value_info("b", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(array, name) for name, array in held.items()],
     )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     return convlens.load(nets.saved(proto, folder, "net"), device="cpu", threads=1, kind="image")
 
 
@@ -250,6 +250,21 @@ def test_in_windows(name: str, tmp_path: Any) -> None:
     probing, expected, _ = probing_of(model_of(WINDOWS[name](), tmp_path))
     assert "b" in probing.parts.home
     assert not np.array_equal(expected[0], expected[-1])
+    for until in range(len(probing.parts.parts) + 1):
+        check(probing, expected, until)
+
+
+@pytest.mark.parametrize("opset", [9, 10, 11, 12, 13, 19])
+def test_every_way_to_say_scales_is_in_windows(opset: int, tmp_path: Any) -> None:
+    """Scales are the second input at first, and the third behind a region that may be left out later."""
+    op, held = ("Upsample" if opset < 10 else "Resize"), {"s": np.array([1, 1, 2, 2], np.float32)}
+    reads, told = "a s", {"mode": "nearest"}
+    if opset >= 11:
+        told |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        reads = "a r s" if opset < 13 else "a _ s"
+        held |= {"r": np.empty(0, np.float32)} if opset < 13 else {}
+    probing, expected, _ = probing_of(model_of(([node(op, reads, "b", **told)], held), tmp_path, opset))
+    assert "b" in probing.parts.home
     for until in range(len(probing.parts.parts) + 1):
         check(probing, expected, until)
 

@@ -23,6 +23,7 @@ STILL = "convlens.still."
 
 _ADDED = "convlens.added."
 _SLICE_INPUTS = 10
+_REGION, _OPTIONAL_REGION = 11, 13  # opsets from which Resize reads a region, and may leave it out
 _LAST = np.iinfo(np.int64).max
 
 
@@ -42,10 +43,16 @@ def cropped(node: NodeProto, crop: Crop, opset: int) -> list[NodeProto]:
     node.attribute.extend(helper.make_attribute(name, value) for name, value in crop.settings.items())
     before = []
     if crop.scales:
-        name = f"{_ADDED}scales.{output}"
+        name, region = f"{_ADDED}scales.{output}", f"{_ADDED}region.{output}"
         before = [_constant(name, np.array(crop.scales, np.float32))]
         del node.input[1:]
-        node.input.extend(["", name])
+        if node.op_type == "Resize" and opset >= _OPTIONAL_REGION:
+            node.input.extend(["", name])
+        elif node.op_type == "Resize" and opset >= _REGION:
+            before.append(_constant(region, np.empty(0, np.float32)))
+            node.input.extend([region, name])
+        else:
+            node.input.append(name)
     plain = f"{_ADDED}{output}"
     trims = {axis: spread.trim for axis, spread in crop.spread.items() if any(spread.trim)}
     if trims:
