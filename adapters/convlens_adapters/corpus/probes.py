@@ -40,8 +40,8 @@ class Probed:
         error: largest difference at an output, of its largest magnitude, at the best and at the deepest cut.
         noise: the same for whole images against whole images in a batch of another size; of a file that was
             given up against whole images without onnxruntime's fusions, which round otherwise.
-        truth: distances of windows and of whole images from float64; only where ``error`` is above
-            :data:`CLOSE`.
+        truth: distances of windows and of whole images, with onnxruntime's fusions and without, from float64;
+            only where ``error`` is above :data:`CLOSE`.
         coarse: whether values are in half precision or rounded to codes, where one step is much.
         stops: the operators at which windows end.
         seconds: everything.
