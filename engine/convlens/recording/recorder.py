@@ -79,10 +79,9 @@ class Recorder:
         """
         self.model = model
         self.plan = plan
-        told = model.runner.own_threads
-        own, threads = divided(told)
+        own, threads = divided(model.runner.own_threads)
         self.workers = max(1, own if workers is None else workers)
-        self._runner: Runner = model.runner.for_many(threads if told is None else told)
+        self._runner: Runner = model.runner.for_many(threads)
         self._texts = _texts(model.classes)
         self._lock, self._ran = Lock(), False
 

@@ -106,7 +106,7 @@ class Runner:
         found._shared = self._shared
         return found
 
-    def for_many(self, threads: int | None) -> Runner:
+    def for_many(self, threads: int) -> Runner:
         """The same on the same weights, for many forwards that hand out much, in ``threads`` each.
 
         What it takes longer to get ready it saves in every forward (:mod:`.interleaved`).

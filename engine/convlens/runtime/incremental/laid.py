@@ -94,7 +94,6 @@ class Laid:
                 self.clean(part.main, number)
                 if part.slide.crop.uneven:
                     self.weights(number)
-        read = {name for part in parts for name in (*part.beside, *part.given)}
-        read |= {still.name for part in parts for still in part.still}
+        read = {name for part in parts for name in part.plain}
         for name in mains - read - set(other):
             self.values.pop(name, None)

@@ -40,6 +40,11 @@ class Part:
     given: list[str] = field(default_factory=list)
     lengths: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
+    @property
+    def plain(self) -> list[str]:
+        """Values that it reads without padding."""
+        return [*self.beside, *self.given, *(still.name for still in self.still)]
+
     def feeds(self, node: Node) -> dict[str, str]:
         """Under which name a node reads what is cut along with the window."""
         return {still.name: still.feed for still in self.still if still.output == node.outputs[0]}

@@ -72,6 +72,7 @@ class Probing:
         self.spans = spans(self.parts, self.extents, starts, sides)
         self._sessions: dict[Any, Any] = {}
         self._tails: dict[Any, Any] = {}
+        self._crossings: dict[int, list[str]] = {}
         self._lock = Lock()
         self._made = {
             name: i for i, part in enumerate(self.parts.parts) for n in part.nodes for name in n.outputs
@@ -155,10 +156,11 @@ class Probing:
 
     def crossing(self, until: int) -> list[str]:
         """Values of the parts before ``until`` that the rest reads, or that are asked for."""
-        dense = self.dense(until)
-        read = {name for node in dense for name in node.reads}
-        own = [self.source, *(name for i in range(until) for name in self._out[i])]
-        return [name for name in own if name in read or name in self.names]
+        if until not in self._crossings:  # which is asked for with every group of probes
+            read = {name for node in self.dense(until) for name in node.reads}
+            own = [self.source, *(name for i in range(until) for name in self._out[i])]
+            self._crossings[until] = [name for name in own if name in read or name in self.names]
+        return self._crossings[until]
 
     def _behind(self, until: int) -> set[str]:
         """Values that are read behind the parts before ``until``, and not made there."""
@@ -169,13 +171,14 @@ class Probing:
     def dense(self, until: int) -> list[Node]:
         """The nodes behind the cut that are needed for what is asked for."""
         before = {name for name, number in self._made.items() if number < until} | {self.source}
+        known = self.parts.reached | self.parts.sized
         wanted: set[str] = set()
         stack = [name for name in self.names if name not in before]
         while stack:
             name = stack.pop()
             if name in wanted or name in before or name not in self.graph.producers:
                 continue
-            if name not in self.parts.reached | self.parts.sized or self._counts(name):
+            if name not in known or self._counts(name):
                 continue
             wanted.add(name)
             stack.extend(read for read in self.graph.producers[name].reads if read)
@@ -204,10 +207,9 @@ class Probing:
         nodes, crossing = self.dense(until), self.crossing(until)
         computed = [name for name in self.names if any(name in node.outputs for node in nodes)]
         read = {name for node in nodes for name in node.reads if name}
-        made = {name for node in nodes for name in node.outputs}
         still = {
             name: self.laid.values[name]
-            for name in read - made - set(crossing)
+            for name in self._behind(until) - set(crossing)
             if name in self.laid.values and name not in self.graph.constants
         }
         counts = [name for name in still if name in self.parts.sized and self._counts(name)]
@@ -269,10 +271,10 @@ class Probing:
         """Settle on a cut, and let go of what only others need."""
         self.until = until
         parts = self.parts.parts[:until]
-        needed = {name for part in parts for name in (part.main, *part.beside, *part.given)}
-        needed |= {still.name for part in parts for still in part.still} | self._behind(until)
+        behind = self._behind(until)
+        needed = {name for part in parts for name in (part.main, *part.plain)} | behind
         self.laid.values = {name: value for name, value in self.laid.values.items() if name in needed}
         self._kept = list(self.laid.values)
-        self.laid.lay(until, self._behind(until))
+        self.laid.lay(until, behind)
         with self._lock:
             self._sessions = {number: held for number, held in self._sessions.items() if number < until}
