@@ -172,3 +172,22 @@ def classifier(seed: int, shape: tuple[int, int, int] = (3, 11, 9), classes: int
 def pictures(seed: int, count: int, shape: tuple[int, ...], dtype: Any = np.float64) -> NDArray[Any]:
     """Random inputs, images first."""
     return np.random.default_rng(1000 + seed).normal(0, 1, (count, *shape)).astype(dtype)
+
+
+def convolutions(
+    count: int, channels: int, inputs: int, after: str | None = None
+) -> tuple[list[onnx.NodeProto], list[TensorProto]]:
+    """``c0``, ``c1``, ... in a row from ``x``, each of a 3 x 3 kernel, and their weights.
+
+    ``after`` is an operator behind each, which the next one reads; its values are called ``a0``, ``a1``, ...
+    """
+    rng, nodes, weights, last = np.random.default_rng(0), [], [], "x"
+    for number in range(count):
+        kernel = rng.normal(0, 0.3, (channels, inputs, 3, 3)).astype(np.float32)
+        weights.append(numpy_helper.from_array(kernel, f"w{number}"))
+        nodes.append(helper.make_node("Conv", [last, f"w{number}"], [f"c{number}"], pads=[1] * 4))
+        inputs, last = channels, f"c{number}"
+        if after is not None:
+            nodes.append(helper.make_node(after, [last], [f"a{number}"]))
+            last = f"a{number}"
+    return nodes, weights

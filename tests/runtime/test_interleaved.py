@@ -8,27 +8,22 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from convlens.graph.load import load_graph
 from convlens.runtime import interleaved as module
 from convlens.runtime.runner import Runner
+from reference import nets
 
 LAYERS = 6
-NAMES = [f"relu{number}" for number in range(LAYERS)]
+NAMES = [f"a{number}" for number in range(LAYERS)]
 IMAGES = np.random.default_rng(1).normal(size=(5, 3, 12, 12)).astype(np.float32)
 
 
 def chain(folder: Path) -> Path:
     """Convolutions in a row, every rectifier of which is read by the next convolution alone."""
-    rng, nodes, weights, channels, last = np.random.default_rng(0), [], [], 3, "x"
-    for number in range(LAYERS):
-        weight = rng.normal(0, 0.3, (16, channels, 3, 3)).astype(np.float32)
-        weights.append(numpy_helper.from_array(weight, f"w{number}"))
-        nodes.append(helper.make_node("Conv", [last, f"w{number}"], [f"c{number}"], pads=[1, 1, 1, 1]))
-        nodes.append(helper.make_node("Relu", [f"c{number}"], [f"relu{number}"]))
-        channels, last = 16, f"relu{number}"
-    nodes.append(helper.make_node("GlobalAveragePool", [last], ["y"]))
+    nodes, weights = nets.convolutions(LAYERS, channels=16, inputs=3, after="Relu")
+    nodes.append(helper.make_node("GlobalAveragePool", [NAMES[-1]], ["y"]))
     ends = [
         helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 12, 12]),
         helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 16, 1, 1]),

@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 import convlens
 from convlens.runtime.incremental.probing import Probing
+from reference import nets
 
 SIDE, PATCH = 16, 3
 LAYERS = 4
@@ -21,12 +22,7 @@ LAYERS = 4
 @pytest.fixture
 def model(tmp_path: Path) -> Any:
     """Four convolutions, with a sum over the second's output and the fourth's."""
-    rng, nodes, weights, channels, last = np.random.default_rng(0), [], [], 2, "x"
-    for number in range(LAYERS):
-        weight = rng.normal(0, 0.4, (4, channels, 3, 3)).astype(np.float32)
-        weights.append(numpy_helper.from_array(weight, f"w{number}"))
-        nodes.append(helper.make_node("Conv", [last, f"w{number}"], [f"c{number}"], pads=[1, 1, 1, 1]))
-        channels, last = 4, f"c{number}"
+    nodes, weights = nets.convolutions(LAYERS, channels=4, inputs=2)
     nodes += [
         helper.make_node("Add", ["c3", "c1"], ["sum"]),
         helper.make_node("GlobalAveragePool", ["sum"], ["mean"]),
