@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 Pick: TypeAlias = "Callable[[Mapping[str, Tensor], Sequence[int], Sequence[int]], Tensor]"
 """(the values, places in the batch, rows that are asked for at these places) -> their scores, one each."""
 
-_COPIES = 4
-"""How many copies of one image go forward together on a CPU where many rows are of it: from there on a
-backward of more costs no less for each."""
+_COPIES = 2
+"""How many copies of one image go forward together on a CPU where many rows are of it: of more a backward
+costs no less for each, and with filters for every channel, whose values leave the cache, a third more."""
 _WORTH = 8  # rows from which on another copy's forward pays for itself
 
 
