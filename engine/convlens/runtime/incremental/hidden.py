@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from convlens.errors import UnsupportedError
 from convlens.hiding import Exact
 from convlens.runtime.ahead import ahead, cores
+from convlens.runtime.freed import give_back
 from convlens.runtime.incremental.changes import Changes, Content
 from convlens.runtime.incremental.costs import estimates
 from convlens.runtime.incremental.probing import Probing
@@ -184,6 +185,7 @@ def _prepared(task: _Task, told: Told, kept: Kept) -> Probing | None:
     some = np.sort(np.random.default_rng(0).choice(count, min(_CHECKED, count), replace=False))
     reference = next(iter(task.runner.stream([task.whole(some)], task.names)))
     task.runner.forget(task.names)  # before its weights are laid out once more, in parts
+    give_back()
     try:
         own = probing.tail(probing.until, 1)(probing.windows(some, probing.until))
     except Exception as error:  # whatever onnxruntime says of a part that runs as part of the whole
@@ -193,6 +195,7 @@ def _prepared(task: _Task, told: Told, kept: Kept) -> Probing | None:
     if not told.error <= _CLOSE:
         told.why = f"windows differ by {told.error:.1e} of the largest magnitude"
         return None
+    give_back()
     return probing
 
 
