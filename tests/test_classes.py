@@ -109,10 +109,20 @@ def test_probabilities() -> None:
 
 @pytest.mark.parametrize(
     ("taken", "given", "counted"),
-    [("N", "N", True), ("N", "M", True), (1, 1, True), (2, 2, True), (1, 20, False), (2, 20, False)],
+    [
+        (("N", 4), "N", True),
+        (("N", 4), "M", True),
+        ((1, 4), 1, True),
+        ((2, 4), 2, True),
+        ((1, 4), 20, False),
+        ((2, 4), 20, False),
+        ((1, 4), "M", True),  # what shapes could not tell
+        ((1, 3, 32, "W"), "M", False),  # a row for each column of a line
+        (("N", 3, 32, "W"), "M", True),
+    ],
 )
 def test_rows_are_scores_only_where_they_count_inputs(
-    taken: int | str, given: int | str, counted: bool, tmp_path: Path
+    taken: tuple[int | str, ...], given: int | str, counted: bool, tmp_path: Path
 ) -> None:
     proto = model([op("Relu", "x", "y")], {"x": (given, 4)}, ["y"])
     graph, _ = load_graph(put(proto, tmp_path))

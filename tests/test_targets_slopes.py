@@ -113,6 +113,39 @@ def test_a_target_without_a_gradient(tmp_path: Path, name: str) -> None:
     model.run("saliency", X, typed)  # what is offered can be explained
 
 
+def test_what_is_cut_off_from_the_start_is_offered_nothing(tmp_path: Path) -> None:
+    """The numbers before the index are comparisons themselves, and nothing comes before those."""
+    m = Maker()
+    m.stored["half"] = np.float32([0.5])
+    m.add("Greater", "x half", "above")
+    m.add("Cast", "above", "yes", to=TensorProto.FLOAT)
+    m.add("ArgMax", "yes", "best", axis=1, keepdims=0)
+    m.add("Cast", "best", "index", to=TensorProto.FLOAT)
+    model = opened(m.model(DIMS, "index"), tmp_path)
+    with refused(TargetError, "index[0,2,2] has no gradient: ArgMax gives the index") as caught:
+        model.run("saliency", X, "index[0,2,2]")
+    assert "--target" not in str(caught.value)
+
+
+def test_tokens_that_are_compared_before_they_are_looked_up(tmp_path: Path) -> None:
+    """Negative numbers count from the end, so that tokens are compared as real numbers first."""
+    m = Maker()
+    m.stored["zero"], m.stored["rows"] = np.float32(0), np.array(30, np.int64)
+    m.stored["table"] = m.rng.normal(0, 1, (30, 8)).astype(np.float32)
+    m.add("Cast", "x", "real", to=TensorProto.FLOAT)
+    m.add("Less", "real zero", "below")
+    m.add("Cast", "below", "one", to=TensorProto.INT64)
+    m.add("Mul", "one rows", "added")
+    m.add("Add", "x added", "ids")
+    m.add("Gather", "table ids", "embedded")
+    m.add("Transpose", "embedded", "turned", perm=[0, 2, 1])
+    m.conv("turned", "text1", 6, 8, 3)
+    model = opened(m.model(["N", 12], "text1_relu", dtype=TensorProto.INT64), tmp_path)
+    found = model.run("saliency", np.arange(12)[None], "text1_relu[0,1,4]").arrays["gradient"]
+    assert found.shape == (1, 12, 8)
+    assert np.flatnonzero(np.abs(found[0]).max(axis=1)).tolist() == [3, 4, 5]
+
+
 def test_what_needs_no_gradient_takes_it(tmp_path: Path) -> None:
     proto = ending(node("ArgMax", "logits", "best", axis=1))
     model = opened(proto, tmp_path, mean=[0.0], std=[1.0])

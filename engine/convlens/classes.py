@@ -9,7 +9,8 @@ import numpy as np
 
 from convlens.cards import Card
 from convlens.errors import CardError
-from convlens.graph.graph import Graph
+from convlens.graph.graph import Dim, Graph, Shape
+from convlens.graph.source import counts_inputs
 
 _NO_CLASSES = frozenset({"features", "embedding", "detection", "segmentation"})
 _FOUND = frozenset({"NonMaxSuppression", "NonZero", "Compress", "Unique"})  # as many rows as there were hits
@@ -47,7 +48,7 @@ class Classes:
         return flat
 
 
-def find_classes(graph: Graph, card: Card, batch: int | str | None = None) -> Classes | None:
+def find_classes(graph: Graph, card: Card, taken: Shape = None) -> Classes | None:
     """The output that holds class scores, None where the model has none.
 
     It is the one that the card names; else the only one that ends in a softmax; else the first, as
@@ -58,7 +59,7 @@ def find_classes(graph: Graph, card: Card, batch: int | str | None = None) -> Cl
     Args:
         graph: the normalised graph.
         card: what is known of the output.
-        batch: the first dimension of the input that is explained.
+        taken: the shape of the input that is explained.
 
     Raises:
         CardError: the card names an output or a number of labels that does not fit.
@@ -71,7 +72,7 @@ def find_classes(graph: Graph, card: Card, batch: int | str | None = None) -> Cl
     shape = graph.value(name).shape
     if shape is None or len(shape) < 2 or any(dim != 1 for dim in shape[2:]):
         return None
-    if not _counts_inputs(graph, name, shape[0], batch):
+    if not (counts_inputs(shape[0], taken) and _all_kept(graph, name, shape[0], taken)):
         return None
     count = shape[1]
     logits, op = before_softmax(graph, name)
@@ -89,11 +90,9 @@ def find_classes(graph: Graph, card: Card, batch: int | str | None = None) -> Cl
     return Classes(name, logits, count, scores, labels)
 
 
-def _counts_inputs(graph: Graph, name: str, rows: int | str | None, batch: int | str | None) -> bool:
-    """Whether ``rows``, the first dimension of an output, can be the number of inputs."""
-    if isinstance(rows, int):
-        return not isinstance(batch, int) or rows == batch
-    if rows is not None and rows == batch:
+def _all_kept(graph: Graph, name: str, rows: Dim, taken: Shape) -> bool:
+    """Whether there are as many rows as inputs, and not as many as were chosen."""
+    if isinstance(rows, int) or (rows is not None and taken and rows == taken[0]):
         return True
     seen, open_ = {name}, [name]
     while open_:

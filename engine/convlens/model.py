@@ -170,8 +170,7 @@ class Model:
         Raises:
             CardError: the card names an output or a number of labels that does not fit.
         """
-        shape = self.source.shape
-        return find_classes(self.graph, self.card, shape[0] if shape else None)
+        return find_classes(self.graph, self.card, self.source.shape)
 
     @cached_property
     def preprocess(self) -> Preprocess:

@@ -12,6 +12,7 @@ import numpy as np
 
 from convlens import cache, precision, registry
 from convlens.errors import ParameterError, TargetError, UncertifiedError, UnsupportedError, UsageError
+from convlens.explained import explained_at
 from convlens.graph import bind
 from convlens.ops.quantcodes import straight_through
 from convlens.registry import Images, Job
@@ -128,7 +129,7 @@ def settle(
         return None
     goal = model.target(technique.default(model) if spec is None else spec)
     if technique.gradients:
-        check_slope(goal, model.graph, model.layers, model.source.name)
+        check_slope(goal, model.graph, model.layers, explained_at(model.graph, model.source).value)
     if goal.looks and not technique.images:
         raise TargetError(
             f"{goal.text} is found on an image, and {technique.name} takes none; name a channel or cells, "

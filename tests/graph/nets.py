@@ -34,10 +34,12 @@ LABELS = (("tench",), ("tabby", "tabby cat"), ("tiger cat",), ("jeep", "landrove
 
 
 @contextmanager
-def refused(kind: type[errors.ConvLensError], *words: object) -> Iterator[None]:
+def refused(
+    kind: type[errors.ConvLensError], *words: object
+) -> Iterator[pytest.ExceptionInfo[errors.ConvLensError]]:
     """The block raises exactly ``kind``, in one line that holds every one of ``words``."""
     with pytest.raises(errors.ConvLensError) as caught:
-        yield
+        yield caught
     message = str(caught.value)
     assert type(caught.value) is kind, message
     assert caught.value.exit_code == EXIT_CODES[kind]

@@ -281,6 +281,21 @@ def test_a_layer_of_one_position_is_refused(name: str, tmp_path: Path) -> None:
         model.run(name, images, 0, layer="scores_mean")
 
 
+def test_places_that_come_before_the_images_are_none(tmp_path: Path) -> None:
+    """Time first, as recurrent operators take it: rows of such a layer are no images."""
+    m = Maker()
+    m.conv("x", "wave1", 6, 2, 5)
+    m.add("Transpose", "wave1_relu", "turned", perm=[2, 0, 1])
+    m.add("Tanh", "turned", "bent")
+    m.add("ReduceMean", "bent", "scores", axes=[0], keepdims=0)
+    model = convlens.load(nets.saved(m.model(["N", 2, 30], "scores"), tmp_path), threads=1)
+    images = nets.pictures(0, 2, (2, 30), np.float32)
+    assert model["bent"].spatial_axes == (0,)
+    assert model.run("eigen-cam", images, "scores:1").rows[0]["layer"] == "wave1_relu"
+    with pytest.raises(LayerError, match=r"'bent' .* keeps no place .* nearest that does is 'wave1_relu'"):
+        model.run("eigen-cam", images, "scores:1", layer="bent")
+
+
 def test_a_vector_has_no_places(tmp_path: Path) -> None:
     other = OTHERS["vector"]
     model = convlens.load(nets.saved(other.make(), tmp_path), threads=1)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,12 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import convlens
-from convlens.errors import ImageError, LayerError, OutputError, UsageError
+from convlens.errors import ImageError, LayerError, OutputError, TargetError, UsageError
 from convlens.model import Model
 from convlens.recording import run as running
 from convlens.recording import store
 from convlens.recording.part import Part
-from convlens.recording.plan import plan_of
+from convlens.recording.plan import Followed, plan_of
 from convlens.recording.reading import Recording
 from convlens.recording.recorder import Recorder
 from convlens.recording.run import record
@@ -34,6 +35,7 @@ from convlens.recording.tables import read_channels, read_strongest
 from convlens.runtime import ahead
 from convlens_adapters.sources.numbered import Numbered
 from reference import nets
+from reference.others import Maker
 
 SIDE = 12
 
@@ -320,6 +322,14 @@ def test_layers_are_checked_before_the_run(model: Model) -> None:
     assert [layer.alias for layer in plan_of(model, ["pooled"]).layers] == ["pooled"]
 
 
+def test_a_model_without_channels_is_refused(tmp_path: Path) -> None:
+    m = Maker()
+    m.add("ReduceMax", "x", "largest", keepdims=0)
+    found = convlens.load(nets.saved(m.model([2, 3, 4], "largest"), tmp_path), threads=1)
+    with pytest.raises(LayerError, match="no layer of the model has channels that could be followed"):
+        plan_of(found)
+
+
 def test_the_manifest_says_how_it_was_made(model: Model, photos: Path, tmp_path: Path) -> None:
     recorded(model, photos, tmp_path)
     told = json.loads((tmp_path / "manifest.json").read_text())
@@ -386,3 +396,33 @@ def test_positions_count_every_axis_of_a_layer(tmp_path: Path) -> None:
         (1, 6.0, [7, 0]),
         (0, 3.0, [2, 0]),
     ]
+
+
+def test_places_that_count_as_rows_are_not_taken_for_images(tmp_path: Path) -> None:
+    """A reader of lines: behind its convolutions each column is a row of its own, one line at a time."""
+    m = Maker()
+    m.conv("x", "conv1", 4, 1, 3, 3)
+    m.add("ReduceMean", "conv1_relu", "columns", axes=[2], keepdims=0)
+    m.add("Transpose", "columns", "first", perm=[2, 0, 1])
+    m.constant("flat", -1, 4)
+    m.add("Reshape", "first flat", "rows")
+    m.weight("letters_w", 4, 7)
+    m.add("MatMul", "rows letters_w", "letters")
+    path = nets.saved(m.model([1, 1, 6, "W"], "letters"), tmp_path)
+    model = convlens.load(path, threads=1, kind="image")
+    plan = plan_of(model)
+    assert [layer.alias for layer in plan.layers] == ["conv1_relu"]
+    assert plan.feature is not None
+    assert plan.feature.alias == "columns"
+    lines = np.random.default_rng(0).normal(size=(3, 1, 6, 9)).astype(np.float32)
+    np.save(tmp_path / "lines.npy", lines)
+    source = open_source([str(tmp_path / "lines.npy")], model.source, model.card)
+    record(model, source, tmp_path / "rec", plan)
+    assert len(Recording.open(tmp_path / "rec").features()[0]) == 3
+    with pytest.raises(LayerError, match="'letters' does not count images along its first axis"):
+        plan_of(model, ["letters"])
+    np.save(tmp_path / "line.npy", lines[:1])
+    one = open_source([str(tmp_path / "line.npy")], model.source, model.card)
+    blind = replace(plan, layers=(Followed("rows", "rows", "Reshape", 4, 1, (), 0),))
+    with pytest.raises(TargetError, match="'rows' is 9 x 4 for 1 input: its first axis is not the batch"):
+        record(model, one, tmp_path / "other", blind)

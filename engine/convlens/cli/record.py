@@ -134,4 +134,5 @@ def say_recorded(manifest: Mapping[str, Any], folder: Path) -> None:
     )
     told = plan["feature"]
     feature = f", feature vector: {told['alias']} ({told['channels']})" if told else ""
-    click.echo(f"\n{manifest['images']} images recorded in {folder}{feature}")
+    count = manifest["images"]
+    click.echo(f"\n{count} image{'' if count == 1 else 's'} recorded in {folder}{feature}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convlens.errors import CardError, UnsupportedError, nearest
-from convlens.graph.graph import Graph, Shape, Value
+from convlens.graph.graph import Dim, Graph, Shape, Value
 from convlens.graph.layers import shape_text
 from convlens.graph.trace import axes_at_convolution, keeps_its_size
 
@@ -57,6 +57,21 @@ _COLOURS = (1, 3, 4)
 _BOARDS = (8, 9, 13, 15, 19)
 _SPECTRA = ("spec", "mel", "mfcc", "fbank", "stft")
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint16", "uint32", "uint64")
+
+
+def counts_inputs(rows: Dim, taken: Shape) -> bool:
+    """Whether the first dimension of a value can be the number of inputs.
+
+    Where a file fixes that number and leaves other lengths open, what is not known hangs on those.
+
+    Args:
+        rows: the dimension.
+        taken: the shape of the input.
+    """
+    batch = taken[0] if taken else None
+    if isinstance(rows, int):
+        return not isinstance(batch, int) or rows == batch
+    return not isinstance(batch, int) or all(isinstance(dim, int) for dim in taken or ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from convlens import cache
 from convlens.errors import LayerError
 from convlens.graph import bind
+from convlens.graph.source import counts_inputs
 from convlens.recording.joined import lies
 from convlens.recording.source import columns_of
 from convlens.results import as_read
@@ -83,9 +84,13 @@ def plan_of(
         batch_size: images in one forward.
 
     Raises:
-        LayerError: there is no such layer, or it has no channels.
+        LayerError: there is no such layer, or it has no channels; none of the model's has.
     """
     chosen = [model.layers.find(name) for name in layers] or _usual(model)
+    if not chosen:
+        raise LayerError(
+            "no layer of the model has channels that could be followed, so nothing can be recorded"
+        )
     feature = feature_of(model)
     return Plan(
         tuple(_followed(layer) for layer in dict.fromkeys(chosen)),
@@ -109,7 +114,7 @@ def feature_of(model: Model) -> Layer | None:
         for layer in model.layers
         if layer.name not in scores
         and (before is None or layer.name in before)
-        and _followable(layer)
+        and _usable(model, layer)
         and (layer.channels or 0) > 1
     ]
     vectors = [
@@ -122,13 +127,22 @@ def feature_of(model: Model) -> Layer | None:
 
 
 def _usual(model: Model) -> list[Layer]:
-    known = [layer for layer in model.layers if _followable(layer)]
+    known = [layer for layer in model.layers if _usable(model, layer)]
     return [layer for layer in known if layer.kind == "rectifier"] or known
 
 
 def _followable(layer: Layer) -> bool:
     """Whether each image has numbers of its own in each channel, one image after the other."""
     return layer.channels is not None and 0 not in (layer.channel_axis, *layer.spatial_axes)
+
+
+def _usable(model: Model, layer: Layer) -> bool:
+    """Whether it is followed without being asked for: as far as is known, it counts images first."""
+    if not layer.shape or not model.source.shape:
+        return _followable(layer)
+    rows, taken = layer.shape[0], model.source.shape
+    some = isinstance(rows, int) and not isinstance(taken[0], int)  # as many for any number of images
+    return _followable(layer) and not some and counts_inputs(rows, taken)
 
 
 def _followed(layer: Layer) -> Followed:

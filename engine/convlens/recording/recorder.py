@@ -20,6 +20,7 @@ from convlens.recording.gathered import Gathered, Together
 from convlens.recording.part import VALUE, Part
 from convlens.recording.seen import seen
 from convlens.runtime.ahead import divided
+from convlens.targets import check_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -165,6 +166,8 @@ class Recorder:
             array = model.preprocess.array(array)
         classes = model.classes
         values = self._values(array, plan.names() + ([classes.name] if classes is not None else []))
+        for name, value in values.items():
+            check_rows(name, value.shape, len(group))
         features: Sequence[Any] = [None] * len(group)
         if plan.feature is not None:
             features = [*vectors_of(values[plan.feature.name], plan.feature.channel_axis)]

@@ -142,7 +142,10 @@ def _bare(model: Model, size: tuple[int, ...] | None, dtype: str) -> Canvas:
     source = model.source
     own = source.numbers(size or model.card.input.size)
     if own is None or any(axis >= len(own) for axis in source.axes):
-        raise UnsupportedError(f"input {source.name!r} has no known shape; say its size, e.g. --size 224,224")
+        example = {1: "16000", 3: "16,112,112"}.get(len(source.axes), "224,224")
+        raise UnsupportedError(
+            f"input {source.name!r} has no known shape; say its size, e.g. --size {example}"
+        )
     spatial = source.spatial
     count = own[source.channel] if source.channel >= 0 and spatial else 1
     lengths = tuple(own[axis] for axis in source.axes)

@@ -46,21 +46,21 @@ _CUTS = {
 _FLAT = frozenset({"Sign", "Floor", "Ceil", "Round"})  # their result is real, its slope is zero
 
 
-def check_slope(target: Target, graph: Graph, layers: Layers, source: str) -> None:
+def check_slope(target: Target, graph: Graph, layers: Layers, place: str) -> None:
     """Refuse a target that no small change of the input moves.
 
     Args:
         target: the target.
         graph: the normalised graph.
         layers: its layers.
-        source: ONNX name of the input that is explained.
+        place: ONNX name of the value at which the gradient is taken: the input, or what becomes of it.
 
     Raises:
         TargetError: it is cut off by an operator that chooses, compares or rounds; the message names the
             value before that operator, as it is typed.
     """
     for part in target.parts:
-        found = cut_before(part.value, graph, source) if part.value else None
+        found = cut_before(part.value, graph, place) if part.value else None
         if found is not None:
             raise TargetError(refusal(part.text, found, layers))
 
@@ -87,7 +87,8 @@ def _typed(node: Node, layer: Any) -> str:
 def cut_before(value: str, graph: Graph, source: str) -> tuple[Node, str] | None:
     """The operator that cuts ``value`` off from the input, and the real value before it, which is not.
 
-    None where a gradient reaches the input, or where no real value of the input comes before the cut.
+    None where a gradient reaches the input, or where no real value of the input comes before the cut. The
+    value is empty where those that come before it are cut off as well.
     """
     dependent: dict[str, bool] = {}
 
@@ -96,12 +97,25 @@ def cut_before(value: str, graph: Graph, source: str) -> tuple[Node, str] | None
             dependent[name] = source in graph.ancestors([name])
         return dependent[name]
 
-    reached, cuts, seen, open_ = False, [], {value}, [value]
+    reached, cuts = _followed(value, graph, source)
+    if reached:
+        return None
+    for node, read in cuts:
+        found = _real_before(node, read, graph, depends, source)
+        if found is not None:
+            whole = _followed(found[1], graph, source)[0]
+            return found if whole else cut_before(found[1], graph, source) or (found[0], "")
+    return None
+
+
+def _followed(value: str, graph: Graph, source: str) -> tuple[bool, list[tuple[Node, str]]]:
+    """Whether a gradient comes from ``value`` to the input, and where it is cut off on other ways."""
+    cuts: list[tuple[Node, str]] = []
+    seen, open_ = {value}, [value]
     while open_:
         name = open_.pop(0)
         if name == source:
-            reached = True
-            break
+            return True, cuts
         node = graph.producers.get(name)
         if node is None:
             continue
@@ -114,13 +128,7 @@ def cut_before(value: str, graph: Graph, source: str) -> tuple[Node, str] | None
                 open_.append(read)
             else:
                 cuts.append((node, read))
-    if reached:
-        return None
-    for node, read in cuts:
-        found = _real_before(node, read, graph, depends, source)
-        if found is not None:
-            return cut_before(found[1], graph, source) or found
-    return None
+    return False, cuts
 
 
 def _flows(name: str, node: Node, graph: Graph) -> bool:

@@ -77,8 +77,10 @@ def layer_for(model: Model, target: Target, name: str | None) -> Layer:
 
 
 def keeps_place(model: Model, layer: Layer) -> bool:
-    """Whether the layer runs along every spatial axis of the input, in more than one step."""
+    """Whether the layer runs along every spatial axis of the input, in more than one step, images first."""
     if not model.source.spatial or len(layer.spatial_axes) != len(model.source.spatial):
+        return False
+    if 0 in layer.spatial_axes:
         return False
     return layer.shape is None or any(layer.shape[axis] != 1 for axis in layer.spatial_axes)
 
