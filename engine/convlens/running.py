@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convlens import cache, precision, registry
-from convlens.errors import ParameterError, TargetError, UncertifiedError, UnsupportedError, UsageError
+from convlens.errors import ParameterError, TargetError, UncertifiedError, UsageError
 from convlens.explained import explained_at
 from convlens.graph import bind
 from convlens.ops.quantcodes import straight_through
@@ -58,8 +58,7 @@ def run(
         raise UsageError(f"{method} reads no recording")
     if recording is None and technique.recording == "must":
         raise UsageError(f"{method} reads a recording; `convlens record` makes one of a data set")
-    if len(model.graph.inputs) > 1:
-        raise UnsupportedError(bind.advice([value.name for value in model.graph.inputs], model.source.name))
+    bind.need_one([value.name for value in model.graph.inputs], model.source.name)
     if recording is not None:
         recording = recording.of(model)
     batch = model.images(images) if technique.images and images is not None else _no_images()

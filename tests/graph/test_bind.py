@@ -17,6 +17,7 @@ from convlens.cli.app import run
 from convlens.errors import CardError, UnsupportedError, UsageError
 from convlens.graph.graph import Graph
 from convlens.graph.load import load_graph
+from convlens.recording.plan import plan_of
 from convlens.runtime.runner import Runner
 from graph.held import ran, text
 from graph.nets import numbers, put, refused
@@ -187,6 +188,8 @@ def test_methods_say_what_to_bind(tmp_path: Path) -> None:
     model = convlens.load(put(two_inputs(), tmp_path), device="cpu")
     with refused(UnsupportedError, "several inputs (x, s)", "--feed s=VALUE", "[feeds]", "feeds={'s': ...}"):
         model.run("saliency", numbers(1, 3, 8, 8), "y:0")
+    with refused(UnsupportedError, "several inputs (x, s)", "--feed s=VALUE"):
+        plan_of(model)  # of a recording
 
 
 def test_feeds_are_in_the_result_and_in_the_certificate(tmp_path: Path) -> None:

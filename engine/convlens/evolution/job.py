@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convlens.errors import UncertifiedError, UnsupportedError
+from convlens.errors import UncertifiedError
 from convlens.evolution.checkpoints import Checkpoint, check_alike, checkpoints_of
 from convlens.evolution.course import Course, Look
 from convlens.evolution.following import asked, boxes, reconstructed, strongest, usual
@@ -70,8 +70,7 @@ def evolve(
         ImageError: too few images can be read.
     """
     files = checkpoints_of([first.path, *map(Path, others)])
-    if len(first.graph.inputs) > 1:
-        raise UnsupportedError(bind.advice([value.name for value in first.graph.inputs], first.source.name))
+    bind.need_one([value.name for value in first.graph.inputs], first.source.name)
     plan = plan_of(first, layers, asked(first, channels), top)
     for file in files[1:]:
         check_alike(first, _opened(first, file))

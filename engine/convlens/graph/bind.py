@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from convlens.errors import UsageError, nearest
+from convlens.errors import UnsupportedError, UsageError, nearest
 from convlens.graph.passes.names import fresh, taken
 
 Feed: TypeAlias = "bool | int | float | Sequence[Any] | NDArray[Any] | str | Path"
@@ -282,11 +282,21 @@ def record(bound: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     }
 
 
-def advice(names: Sequence[str], source: str) -> str:
-    """Why a model with several inputs is not explained as it is, and what to do."""
+def need_one(names: Sequence[str], source: str) -> None:
+    """Refuse a model with several inputs that are not bound.
+
+    Args:
+        names: of its inputs.
+        source: the one that is explained.
+
+    Raises:
+        UnsupportedError: it has others.
+    """
+    if len(names) < 2:
+        return
     others = [name for name in names if name != source]
     say = " ".join(f"--feed {name}=VALUE" for name in others)
-    return (
+    raise UnsupportedError(
         f"the model has several inputs ({', '.join(names)}) and methods explain one, here {source!r}; bind "
         f"the others to constants: {say} (in Python feeds={{{', '.join(f'{n!r}: ...' for n in others)}}}, "
         "in the card a table [feeds])"

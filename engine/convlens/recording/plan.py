@@ -85,7 +85,9 @@ def plan_of(
 
     Raises:
         LayerError: there is no such layer, or it has no channels; none of the model's has.
+        UnsupportedError: the model has inputs that are not bound.
     """
+    bind.need_one([value.name for value in model.graph.inputs], model.source.name)
     chosen = [model.layers.find(name) for name in layers] or _usual(model)
     if not chosen:
         raise LayerError(

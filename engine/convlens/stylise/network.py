@@ -31,8 +31,7 @@ class Network:
     """A model as a function from photo to picture."""
 
     def __init__(self, model: Model, side: int | None, output_range: tuple[float, float] | None) -> None:
-        if len(model.graph.inputs) > 1:
-            raise UnsupportedError(bind.advice([v.name for v in model.graph.inputs], model.source.name))
+        bind.need_one([value.name for value in model.graph.inputs], model.source.name)
         if not model.source.image:
             raise UnsupportedError(
                 f"input {model.source.name!r} ({shape_text(model.source.shape)}) takes "
