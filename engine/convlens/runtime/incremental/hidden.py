@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from convlens.runtime.ahead import ahead, cores
 from convlens.runtime.freed import give_back
 from convlens.runtime.incremental.changes import Changes, Content
 from convlens.runtime.incremental.costs import estimates
+from convlens.runtime.incremental.outline import outlined
 from convlens.runtime.incremental.probing import Probing
 from convlens.runtime.incremental.spans import clusters
 from convlens.runtime.runner import Runner, as_declared
@@ -201,33 +202,50 @@ def _prepared(task: _Task, told: Told, kept: Kept) -> Probing | None:
 
 def _planned(task: _Task, told: Told) -> Probing | None:
     """The probes with the cut chosen; None where there is none, or nothing to gain."""
-    changes = task.changes
+    source, image = task.source, task.image[None]
+    sizes = outlined(task.runner.graph, task.names, source, image) if task.exact == "auto" else None
     try:
-        probing = Probing(
-            task.runner,
-            task.source,
-            task.axes,
-            task.image[None],
-            changes.starts,
-            changes.sides,
-            changes.content,
-            task.names,
-            _TOGETHER,
-        )
+        if sizes is not None and not _gains(_looked(task, sizes), task, told):
+            return None  # before the image goes forward for it
+        probing = _looked(task)
     except Exception as error:  # whatever onnxruntime says of pieces of a graph that runs whole
         told.why = f"the graph does not run in pieces ({reason(error)})"
         return None
+    until = _gains(probing, task, told)
+    if not until:
+        return None
+    probing.keep(until)
+    return probing
+
+
+def _looked(task: _Task, values: Mapping[str, NDArray[Any]] | None = None) -> Probing:
+    changes = task.changes
+    return Probing(
+        task.runner,
+        task.source,
+        task.axes,
+        task.image[None],
+        changes.starts,
+        changes.sides,
+        changes.content,
+        task.names,
+        _TOGETHER,
+        values,
+    )
+
+
+def _gains(probing: Probing, task: _Task, told: Told) -> int:
+    """How many parts in windows are the fastest, 0 where dense is better."""
     if not probing.parts.parts:
         told.why = "the first operator looks at everything"
-        return None
+        return 0
     expected = estimates(probing)
     until = int(expected[1:].argmin()) + 1
     told.gain = float(expected[0] / expected[until])
     if task.exact == "auto" and told.gain < GAIN:
         told.why = f"windows would be {told.gain:.2f} times as fast, too little to gain"
-        return None
-    probing.keep(until)
-    return probing
+        return 0
+    return until
 
 
 def _apart(one: NDArray[Any], other: NDArray[Any]) -> float:
